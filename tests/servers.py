@@ -1,0 +1,262 @@
+"""Real servers for the tests: daphne, uvicorn and redis-server, each on a free port.
+
+    with Daphne("demo_project.asgi:application", Site(tmp_path)) as server:
+        requests to server.url, sockets to server.websocket_url
+
+Every server is a process of its own which listens on 127.0.0.1. `start` returns once the process
+has said that it listens, so nothing here sleeps; what it prints is collected in `log`. `restart`
+keeps the port, so that clients can find the server again.
+
+The bit-flipping proxy between a client and a server is in `tests.proxy`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT = 60.0  # seconds; generous, since a loaded machine is not a failure
+STOP_TIMEOUT = 15.0
+
+
+class ServerError(AssertionError):
+    """A server did not start, or did not say in time what a test waits for."""
+
+
+@dataclass
+class Site:
+    """A Django project with files of its own, used by any number of server processes.
+
+    `directory` holds the SQLite file (and whatever else the settings module keeps in the
+    directory that the environment variable `DEMO_DATA` names). `env` goes to every process.
+    """
+
+    directory: Path
+    settings: str = "demo_project.settings"
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": self.settings,
+            "DEMO_DATA": str(self.directory),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            **self.env,
+        }
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *arguments],
+            cwd=ROOT,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ServerError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}")
+        return done.stdout
+
+
+def demo_site(directory: Path, **env: str) -> Site:
+    """The demo project with a database of its own, in which alice and bob exist."""
+    site = Site(directory, env=env)
+    site.manage("migrate", "--verbosity", "0")
+    site.manage("demo_users")
+    return site
+
+
+class ServerProcess:
+    """A process that listens on one TCP port of 127.0.0.1."""
+
+    LISTENING: ClassVar[re.Pattern[str]]  # printed once it listens; may hold a group `port`
+
+    def __init__(self, *, env: dict[str, str], port: int = 0) -> None:
+        self.env = env
+        self.port = port
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: list[str] = []
+        self._ended = False  # no further line will come
+        self._printed = threading.Condition()
+
+    def command(self) -> list[str]:
+        """The command line; `self.port` is 0 where the process chooses a free port itself."""
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        if self._process is not None:
+            raise ServerError("the server runs already")
+        with self._printed:
+            self._lines.clear()
+            self._ended = False
+        self._process = subprocess.Popen(
+            self.command(),
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
+        self._reader.start()
+        try:
+            match = self.wait_for_log(self.LISTENING)
+        except ServerError:
+            self.kill()
+            raise
+        if "port" in match.groupdict():
+            self.port = int(match["port"])
+        return self
+
+    def stop(self) -> None:
+        """End the process as an operator does: SIGTERM, and SIGKILL when that does not help."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """`kill -9`: no goodbye to anyone."""
+        self._end(signal.SIGKILL)
+
+    def restart(self, **env: str) -> Self:
+        """Stop and start on the same port, with `env` added to the environment."""
+        self.stop()
+        self.env = {**self.env, **env}
+        return self.start()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerError("the server does not run")
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything printed (stdout and stderr) since the last start."""
+        with self._printed:
+            return "".join(self._lines)
+
+    def wait_for_log(
+        self, pattern: str | re.Pattern[str], timeout: float = START_TIMEOUT
+    ) -> re.Match[str]:
+        """Wait until the process has printed `pattern`; return the first match in the log."""
+        found: re.Match[str] | None = None
+
+        def look() -> bool:
+            nonlocal found
+            found = re.search(pattern, "".join(self._lines))
+            return found is not None or self._ended
+
+        with self._printed:
+            self._printed.wait_for(look, timeout)
+        if found is None:
+            raise ServerError(f"{type(self).__name__} never printed {pattern!r}:\n{self.log}")
+        return found
+
+    def _collect(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as stream:
+            for line in stream:
+                with self._printed:
+                    self._lines.append(line)
+                    self._printed.notify_all()
+        with self._printed:
+            self._ended = True
+            self._printed.notify_all()
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(with_signal)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._reader.join(STOP_TIMEOUT)
+
+
+class WebServer(ServerProcess):
+    """An ASGI server with one application; `options` are further command line arguments."""
+
+    def __init__(self, application: str, site: Site, *options: str, port: int = 0) -> None:
+        super().__init__(env=site.environment(), port=port)
+        self.application = application
+        self.options = options
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def websocket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+
+class Daphne(WebServer):
+    LISTENING = re.compile(r"Listening on TCP address 127\.0\.0\.1:(?P<port>\d+)")
+
+    def command(self) -> list[str]:
+        address = ["-b", "127.0.0.1", "-p", str(self.port)]
+        return [sys.executable, "-m", "daphne", *address, *self.options, self.application]
+
+
+class Uvicorn(WebServer):
+    LISTENING = re.compile(r"Uvicorn running on http://127\.0\.0\.1:(?P<port>\d+)")
+
+    def command(self) -> list[str]:
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        return [sys.executable, "-m", "uvicorn", *address, *self.options, self.application]
+
+
+class Redis(ServerProcess):
+    """A redis-server that keeps nothing on disk."""
+
+    LISTENING = re.compile(r"Ready to accept connections")
+
+    def __init__(self, *options: str) -> None:
+        super().__init__(env=dict(os.environ), port=free_port())  # redis takes port 0 for "none"
+        self.options = options
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise ServerError("redis-server is not installed")
+        address = ["--bind", "127.0.0.1", "--port", str(self.port)]
+        return [program, *address, "--save", "", "--appendonly", "no", *self.options]
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago, for programs that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
