@@ -1,0 +1,35 @@
+PORT ?= 8000
+PYTHON_ENV := .venv/bin/python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 36
+
+demo: ## set everything up and serve the demo on http://127.0.0.1:8000/ (PORT=… changes it)
+	@scripts/setup demo
+	@$(PYTHON_ENV) manage.py migrate --verbosity 0
+	@$(PYTHON_ENV) manage.py demo_users
+	@exec .venv/bin/daphne -b 127.0.0.1 -p $(PORT) demo_project.asgi:application
+
+test: ## set everything up and run all of the proof
+	@scripts/setup test
+	@scripts/test
+
+lint types floors javascript: ## run one stage of the proof
+	@scripts/setup test
+	@scripts/test $@
+
+coverage: ## run the Python tests and write htmlcov/index.html
+	@scripts/setup test
+	@scripts/test python
+	@$(PYTHON_ENV) -m coverage html
+
+vectors: ## make tests/vectors/*.json again
+	@scripts/setup test
+	@$(PYTHON_ENV) scripts/make_vectors.py
+
+clean: ## remove the environments, caches, reports and the demo's database
+	rm -rf .venv .tox node_modules build dist htmlcov .coverage .hypothesis
+	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo_project/*.sqlite3* demo_project/.passphrase
+
+.PHONY: help demo test lint types floors javascript coverage vectors clean
