@@ -30,6 +30,6 @@ vectors: ## make tests/vectors/*.json again
 clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .venv .tox node_modules build dist htmlcov .coverage .hypothesis
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	rm -rf demo_project/*.sqlite3* demo_project/.passphrase
+	rm -rf demo_project/data
 
 .PHONY: help demo test lint types floors javascript coverage vectors clean
