@@ -1,0 +1,123 @@
+"""Settings of the demo project.
+
+| environment variable         | meaning                                      | default                  |
+|------------------------------|----------------------------------------------|--------------------------|
+| `GCRYPT_PASSPHRASE`          | the root passphrase                          | drawn once into `data/`  |
+| `GCRYPT_PASSPHRASE_PREVIOUS` | the one before, honoured during a rotation   | none                     |
+| `REDIS_URL`                  | the channel layer's Redis                    | none: in-memory layer    |
+| `DJANGO_SECRET_KEY`          | Django's own secret                          | drawn once into `data/`  |
+| `DJANGO_DEBUG`               | `0` turns the debug pages off                | `1`: this is a demo      |
+| `DJANGO_ALLOWED_HOSTS`       | host names, separated by commas              | `127.0.0.1,localhost`    |
+| `DEMO_DATA`                  | directory of the database and drawn secrets  | `demo_project/data`      |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from demo_project.local_secrets import local_secret
+
+BASE_DIR = Path(__file__).resolve().parent
+DATA_DIR = Path(os.environ.get("DEMO_DATA", BASE_DIR / "data"))
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+DEBUG = os.environ.get("DJANGO_DEBUG", "1") == "1"
+SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or local_secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "127.0.0.1,localhost").split(",")
+
+# --- gcrypt_channels --------------------------------------------------------------------------
+
+GCRYPT_PASSPHRASE = [os.environ.get("GCRYPT_PASSPHRASE") or local_secret(DATA_DIR / "passphrase")]
+if previous := os.environ.get("GCRYPT_PASSPHRASE_PREVIOUS"):
+    GCRYPT_PASSPHRASE.append(previous)
+
+GCRYPT = {"PROFILES": ["gcrypt.v2", "gcrypt.v1"]}  # v1 for the classic page
+
+# --- Django and Channels ----------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "gcrypt_channels",
+    "demo_project",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "demo_project.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.debug",
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+ROOT_URLCONF = "demo_project.urls"
+ASGI_APPLICATION = "demo_project.asgi.application"
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "demo.sqlite3",
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode=WAL;",  # several workers may share the file
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        },
+    },
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if redis_url := os.environ.get("REDIS_URL"):
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [redis_url]},
+        },
+    }
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+
+# The classic page loads the real g-crypt and CryptoJS; npm puts them here.
+NODE_MODULES = BASE_DIR.parent / "node_modules"
+STATICFILES_DIRS = [
+    (prefix, directory)
+    for prefix, directory in [
+        ("g-crypt", NODE_MODULES / "g-crypt" / "dist"),
+        ("crypto-js", NODE_MODULES / "g-crypt" / "node_modules" / "crypto-js"),
+    ]
+    if directory.is_dir()
+]

@@ -1,0 +1,19 @@
+"""The HTTP paths."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LogoutView
+from django.urls import include, path
+
+from demo_project import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("counter/", views.counter, name="counter"),
+    path("chat/", views.chat, name="chat"),
+    path("inspector/", views.inspector, name="inspector"),
+    path("classic/", views.classic, name="classic"),
+    path("accounts/login/", views.DemoLoginView.as_view(), name="login"),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("gcrypt/", include("gcrypt_channels.urls")),
+]

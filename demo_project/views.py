@@ -1,0 +1,58 @@
+"""The pages. Everything that moves on them goes over an encrypted WebSocket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from demo_project.management.commands.demo_users import DEMO_USERS
+
+
+class DemoLoginView(LoginView):
+    """Django's own, with a button for each demo user."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        users = DEMO_USERS if settings.DEBUG else {}
+        return super().get_context_data(demo_users=users, **kwargs)
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "demo/home.html")
+
+
+@login_required
+def counter(request: HttpRequest) -> HttpResponse:
+    return render(request, "demo/counter.html")
+
+
+@login_required
+def chat(request: HttpRequest) -> HttpResponse:
+    return render(request, "demo/chat.html", {"other_window": other_window(request)})
+
+
+@login_required
+def inspector(request: HttpRequest) -> HttpResponse:
+    return render(request, "demo/inspector.html")
+
+
+@login_required
+def classic(request: HttpRequest) -> HttpResponse:
+    return render(request, "demo/classic.html", {"installed": bool(settings.STATICFILES_DIRS)})
+
+
+def other_window(request: HttpRequest) -> str | None:
+    """This page's address under this machine's other name, or None when it has none.
+
+    127.0.0.1 and localhost are different sites to a browser, with a cookie jar each: so one
+    browser can be logged in as alice in one window and as bob in the other.
+    """
+    names = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}
+    name, colon, port = request.get_host().partition(":")
+    if name not in names:
+        return None
+    return f"{request.scheme}://{names[name]}{colon}{port}{request.path}"
