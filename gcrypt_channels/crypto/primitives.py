@@ -1,0 +1,136 @@
+"""The cryptographic primitives, and the only file that imports a cryptographic library.
+
+AES-CBC, for the classic profile, comes from pycryptodome; everything else from ``cryptography``
+and the standard library. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from typing import Final
+
+from Crypto.Cipher import AES
+from Crypto.Util.Padding import pad, unpad
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from ..exceptions import DecryptionFailed
+
+__all__ = [
+    "AesGcm",
+    "aes_cbc_decrypt",
+    "aes_cbc_encrypt",
+    "compare",
+    "hkdf",
+    "hmac_sha256",
+    "md5",
+    "random_bytes",
+    "scrypt",
+    "sha256",
+    "x25519",
+    "x25519_keypair",
+]
+
+_GCM_NONCE_SIZE: Final = 12
+
+
+def random_bytes(n: int) -> bytes:
+    """Return ``n`` bytes from the operating system's random source."""
+    return os.urandom(n)
+
+
+def compare(a: bytes, b: bytes) -> bool:
+    """Tell whether two secrets are equal, in a time that does not depend on where they differ."""
+    return hmac.compare_digest(a, b)
+
+
+def md5(data: bytes) -> bytes:
+    """Return the MD5 digest (16). Only OpenSSL's key derivation, which v1 is bound to, uses it."""
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def sha256(data: bytes) -> bytes:
+    """Return the SHA-256 digest (32)."""
+    return hashlib.sha256(data).digest()
+
+
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """Return the HMAC-SHA-256 tag (32), RFC 2104."""
+    return hmac.digest(key, data, "sha256")
+
+
+def hkdf(secret: bytes, *, salt: bytes = b"", info: bytes, length: int) -> bytes:
+    """Derive ``length`` bytes (at most 8160) by HKDF-SHA-256, RFC 5869 sections 2.2 and 2.3."""
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def scrypt(passphrase: bytes, *, salt: bytes) -> bytes:
+    """Stretch a passphrase to 32 bytes by scrypt (RFC 7914): N = 2**15, r = 8, p = 1; 32 MiB."""
+    return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase)
+
+
+def x25519_keypair(private: bytes | None = None) -> tuple[bytes, bytes]:
+    """Return an X25519 key pair as ``(private(32), public(32))``, RFC 7748 section 6.1.
+
+    The private key is drawn at random unless it is given. ``ValueError`` on a wrong size.
+    """
+    if private is None:
+        private = random_bytes(32)
+    return private, X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def x25519(private: bytes, public: bytes) -> bytes:
+    """Return the shared secret (32) of our private and the peer's public key.
+
+    Raises ``DecryptionFailed`` when the peer's key is not 32 bytes or is of small order, which
+    makes the secret all zeros (RFC 7748, section 6.1).
+    """
+    key = X25519PrivateKey.from_private_bytes(private)
+    try:
+        return key.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise DecryptionFailed from None
+
+
+class AesGcm:
+    """AES-GCM under one key (16, 24 or 32; Noise uses 32), with a nonce of 12 and a tag of 16."""
+
+    __slots__ = ("_aead",)
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = AESGCM(key)
+
+    def seal(self, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
+        """Return ``ciphertext ‖ tag(16)``. A nonce must never be used twice under one key."""
+        if len(nonce) != _GCM_NONCE_SIZE:
+            raise ValueError("an AES-GCM nonce has 12 bytes")
+        return self._aead.encrypt(nonce, plaintext, associated_data)
+
+    def open(self, nonce: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
+        """Return the plaintext of ``ciphertext ‖ tag(16)``, or raise ``DecryptionFailed``."""
+        if len(nonce) != _GCM_NONCE_SIZE:
+            raise ValueError("an AES-GCM nonce has 12 bytes")
+        try:
+            return self._aead.decrypt(nonce, ciphertext, associated_data)
+        except InvalidTag:
+            raise DecryptionFailed from None
+
+
+def aes_cbc_encrypt(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
+    """Encrypt by AES-CBC (iv 16) with PKCS#7 padding; the result is 1 to 16 bytes longer."""
+    return AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plaintext, AES.block_size))
+
+
+def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
+    """Undo ``aes_cbc_encrypt``. Raises ``DecryptionFailed`` on a partial block or bad padding."""
+    cipher = AES.new(key, AES.MODE_CBC, iv)
+    try:
+        return unpad(cipher.decrypt(ciphertext), AES.block_size)
+    except ValueError:
+        raise DecryptionFailed from None

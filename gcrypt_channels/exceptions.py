@@ -1,0 +1,131 @@
+"""Every error this package raises on purpose.
+
+::
+
+    GcryptError
+     ├─ LocalError              this side misused the API; never caused by a peer
+     ├─ ProtocolError           a peer, or the lack of something it needs, ends the connection
+     │   ├─ InvalidFrame        4400  cryptographic, format or order failure
+     │   │   └─ DecryptionFailed      …of one ciphertext
+     │   ├─ MessageTooBig       1009
+     │   ├─ NoSessionKey        4401
+     │   ├─ NoProfile           4406
+     │   ├─ HandshakeTimeout    4408
+     │   └─ TryAgainLater       1013
+     └─ ConnectionClosed        a client's connection has ended
+
+The close codes are those of ``docs/protocol.md``, *Close codes*. No message holds a key, a
+passphrase or a payload: all of them may be logged.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConnectionClosed",
+    "DecryptionFailed",
+    "GcryptError",
+    "HandshakeTimeout",
+    "InvalidFrame",
+    "LocalError",
+    "MessageTooBig",
+    "NoProfile",
+    "NoSessionKey",
+    "ProtocolError",
+    "TryAgainLater",
+]
+
+
+class GcryptError(Exception):
+    """The root of the tree."""
+
+
+class LocalError(GcryptError):
+    """This side called something out of turn: sealed after its close, replied twice."""
+
+    def __str__(self) -> str:
+        return super().__str__() or "operation not allowed in this state"
+
+
+class ProtocolError(GcryptError):
+    """A failure that closes the connection.
+
+    ``code`` is the WebSocket close code, ``reason`` a short text that is safe to send to the peer.
+    """
+
+    code: int = 1002
+    reason: str = "protocol error"
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__()
+        if reason is not None:
+            self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} (close code {self.code})"
+
+    def __reduce__(self) -> tuple[type[ProtocolError], tuple[str]]:
+        return type(self), (self.reason,)
+
+
+class InvalidFrame(ProtocolError):
+    """A frame that is not valid. Which check it failed is never told, neither out loud nor here."""
+
+    code = 4400
+    reason = "invalid frame"
+
+
+class DecryptionFailed(InvalidFrame):
+    """One ciphertext did not open; what is wrong with it is not told."""
+
+
+class MessageTooBig(ProtocolError):
+    """A message is larger than the side that would receive it allows."""
+
+    code = 1009
+    reason = "message too big"
+
+
+class NoSessionKey(ProtocolError):
+    """There is no session that may have a key, or it has ended: logging in is the way out."""
+
+    code = 4401
+    reason = "no session key"
+
+
+class NoProfile(ProtocolError):
+    """No acceptable profile was offered, or plaintext came where encryption is required."""
+
+    code = 4406
+    reason = "no acceptable profile"
+
+
+class HandshakeTimeout(ProtocolError):
+    """The peer did not complete the handshake in time."""
+
+    code = 4408
+    reason = "handshake timed out"
+
+
+class TryAgainLater(ProtocolError):
+    """Something the server depends on is down: the session store or the channel layer."""
+
+    code = 1013
+    reason = "try again later"
+
+
+class ConnectionClosed(GcryptError):
+    """A client's connection has ended.
+
+    ``authentic`` is true when the peer said so in an authenticated close, false when only the
+    socket did: then messages may be missing at the end.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "", *, authentic: bool = False) -> None:
+        super().__init__()
+        self.code = code
+        self.reason = reason
+        self.authentic = authentic
+
+    def __str__(self) -> str:
+        told_by = "authenticated close" if self.authentic else "unauthenticated close"
+        return f"{told_by}, code {self.code}" + (f": {self.reason}" if self.reason else "")

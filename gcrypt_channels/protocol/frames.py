@@ -1,0 +1,157 @@
+"""The frames of ``gcrypt.v2``: kinds and flags, padding, fragments.
+
+See ``docs/protocol.md``, *Frames*. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+from ..exceptions import InvalidFrame, MessageTooBig
+
+__all__ = [
+    "DEFAULT_MAX_MESSAGE",
+    "KID_SIZE",
+    "KIND_MASK",
+    "MAX_TRANSPORT_FRAME",
+    "MAX_TRANSPORT_PLAINTEXT",
+    "MORE",
+    "PADDED",
+    "TYPE_BYTES",
+    "Kind",
+    "Reassembler",
+    "fragments",
+    "pad",
+    "padme",
+    "parse_hello",
+    "parse_reply",
+    "serialize_hello",
+    "serialize_reply",
+    "unpad",
+]
+
+
+class Kind(IntEnum):
+    """The low six bits of a frame's first byte."""
+
+    HELLO = 0x01
+    REPLY = 0x02
+    TEXT = 0x10
+    BINARY = 0x11
+    CONTROL = 0x12
+
+
+MORE: Final = 0x80
+"""Flag: another fragment of the same message follows."""
+PADDED: Final = 0x40
+"""Flag: the plaintext is padded."""
+KIND_MASK: Final = 0x3F
+
+TYPE_BYTES: Final = tuple(bytes([first]) for first in range(256))
+"""Each first byte as ``bytes``, made once: it is a header and the associated data of its frame."""
+
+KID_SIZE: Final = 8
+MAX_TRANSPORT_PLAINTEXT: Final = 262_144
+"""The plaintext of one transport frame, padding included."""
+MAX_TRANSPORT_FRAME: Final = 1 + MAX_TRANSPORT_PLAINTEXT + 16
+DEFAULT_MAX_MESSAGE: Final = 1_048_576
+
+
+def serialize_hello(kid: bytes, noise_message: bytes) -> bytes:
+    """Return the HELLO frame: type, kid(8), Noise message 1."""
+    return TYPE_BYTES[Kind.HELLO] + kid + noise_message
+
+
+def parse_hello(frame: bytes) -> tuple[bytes, bytes]:
+    """Return ``(kid(8), Noise message 1)``, or raise ``InvalidFrame``."""
+    if frame[:1] != TYPE_BYTES[Kind.HELLO] or len(frame) <= 1 + KID_SIZE:
+        raise InvalidFrame
+    return frame[1 : 1 + KID_SIZE], frame[1 + KID_SIZE :]
+
+
+def serialize_reply(noise_message: bytes) -> bytes:
+    """Return the REPLY frame: type, Noise message 2."""
+    return TYPE_BYTES[Kind.REPLY] + noise_message
+
+
+def parse_reply(frame: bytes) -> bytes:
+    """Return Noise message 2, or raise ``InvalidFrame``."""
+    if frame[:1] != TYPE_BYTES[Kind.REPLY]:
+        raise InvalidFrame
+    return frame[1:]
+
+
+def padme(length: int) -> int:
+    """Round a length up to the next Padmé length, which tells O(log log length) bits about it.
+
+    Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs"
+    (PETS 2019), section 4: of a length's binary digits, as many may differ from zero as its
+    exponent has digits. The overhead is at most 12 %, and less for longer messages.
+    """
+    if length < 2:
+        return length
+    exponent = length.bit_length() - 1
+    mask = (1 << (exponent - exponent.bit_length())) - 1
+    return (length + mask) & ~mask
+
+
+def pad(plaintext: bytes) -> bytes:
+    """Append 0x80 and then zeros, up to a Padmé length."""
+    return (plaintext + b"\x80").ljust(padme(len(plaintext) + 1), b"\0")
+
+
+def unpad(padded: bytes) -> bytes:
+    """Undo ``pad``; ``InvalidFrame`` when there is no 0x80 to be found behind the zeros."""
+    stripped = padded.rstrip(b"\0")
+    if not stripped.endswith(b"\x80"):
+        raise InvalidFrame
+    return stripped[:-1]
+
+
+def fragments(kind: Kind, message: bytes, *, padding: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(first byte, plaintext)`` of each frame that carries the message, in order."""
+    flags = PADDED if padding else 0
+    # The longest plaintext is a Padmé length itself, so padding its content takes one byte.
+    size = MAX_TRANSPORT_PLAINTEXT - 1 if padding else MAX_TRANSPORT_PLAINTEXT
+    last = max(len(message) - 1, 0) // size * size
+    for start in range(0, last + 1, size):
+        more = MORE if start < last else 0
+        part = message[start : start + size]
+        yield kind | flags | more, pad(part) if padding else part
+
+
+class Reassembler:
+    """Joins the fragments of one message at a time, up to ``max_message`` bytes."""
+
+    __slots__ = ("_kind", "_max_message", "_parts")
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._kind: Kind | None = None
+        self._parts = bytearray()
+
+    def add(self, kind: Kind, plaintext: bytes, *, more: bool) -> bytes | None:
+        """Return the message when this frame completes it, ``None`` when more follows.
+
+        Raises ``InvalidFrame`` for a frame of another kind than the message that has begun and for
+        a fragmented control message, ``MessageTooBig`` for a message over the limit.
+        """
+        begun = self._kind
+        if begun is None and not more:
+            if len(plaintext) > self._max_message and kind is not Kind.CONTROL:
+                raise MessageTooBig
+            return plaintext
+        if (begun is not None and kind is not begun) or kind is Kind.CONTROL:
+            raise InvalidFrame
+        if len(self._parts) + len(plaintext) > self._max_message:
+            raise MessageTooBig
+        self._parts += plaintext
+        if more:
+            self._kind = kind
+            return None
+        message = bytes(self._parts)
+        self._kind = None
+        self._parts = bytearray()
+        return message

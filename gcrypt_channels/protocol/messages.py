@@ -1,0 +1,152 @@
+"""The JSON inside ``gcrypt.v2``: handshake payloads and control messages.
+
+Members that are not known are ignored; a known one of the wrong type is ``InvalidFrame`` when it
+was received and ``LocalError`` when it was to be sent. See ``docs/protocol.md``, *Frames*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
+
+from ..crypto import jsontext
+from ..exceptions import InvalidFrame, LocalError
+from .events import Accepted, Closed, Gap
+from .frames import DEFAULT_MAX_MESSAGE
+
+__all__ = [
+    "Control",
+    "decode_text",
+    "encode_text",
+    "parse_control",
+    "parse_hello_payload",
+    "parse_reply_payload",
+    "serialize_accept",
+    "serialize_close",
+    "serialize_gap",
+    "serialize_hello_payload",
+    "serialize_reply_payload",
+]
+
+Control = Accepted | Closed | Gap
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of UTF-8 bytes, or raise ``InvalidFrame``."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    # Raised out here: the decoding error, as a context, would carry the plaintext along.
+    raise InvalidFrame
+
+
+def encode_text(text: str) -> bytes:
+    """Return a text as UTF-8, or raise ``LocalError`` when it holds a lone surrogate."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass
+    raise LocalError("a lone surrogate has no UTF-8 form")
+
+
+def serialize_hello_payload(max_message: int) -> bytes:
+    """Return the server's payload: the largest message, in bytes, that it accepts."""
+    return _serialize({"max_message": max_message}, parse_hello_payload)
+
+
+def parse_hello_payload(payload: bytes) -> int:
+    """Return the server's ``max_message`` in bytes."""
+    return _max_message(_parse_object(payload))
+
+
+def serialize_reply_payload(subprotocols: Sequence[str], max_message: int) -> bytes:
+    """Return the client's payload: what its application speaks, and what it accepts."""
+    members = {"subprotocols": list(subprotocols), "max_message": max_message}
+    return _serialize(members, parse_reply_payload)
+
+
+def parse_reply_payload(payload: bytes) -> tuple[tuple[str, ...], int]:
+    """Return the client's ``(subprotocols, max_message)``."""
+    members = _parse_object(payload)
+    subprotocols = members.get("subprotocols", [])
+    if not isinstance(subprotocols, list) or not all(map(_is_name, subprotocols)):
+        raise InvalidFrame
+    return tuple(subprotocols), _max_message(members)
+
+
+def serialize_accept(subprotocol: str | None) -> bytes:
+    """Return the control message of the application's accept."""
+    return _serialize({"type": "accept", "subprotocol": subprotocol}, parse_control)
+
+
+def serialize_close(code: int, reason: str) -> bytes:
+    """Return the control message of a close; the code is between 1000 and 4999."""
+    return _serialize({"type": "close", "code": code, "reason": reason}, parse_control)
+
+
+def serialize_gap(group: str, missed: int) -> bytes:
+    """Return the control message of a gap; ``missed`` is at least 1."""
+    return _serialize({"type": "gap", "group": group, "missed": missed}, parse_control)
+
+
+def parse_control(plaintext: bytes) -> Control | None:
+    """Return the event of a control message, ``None`` for a type that is not known."""
+    members = _parse_object(plaintext)
+    match members.get("type"):
+        case "accept":
+            subprotocol = members.get("subprotocol")
+            if subprotocol is None or _is_name(subprotocol):
+                return Accepted(subprotocol)
+        case "close":
+            code, reason = members.get("code"), members.get("reason", "")
+            if _is_int(code) and 1000 <= code < 5000 and _is_text(reason):
+                return Closed(code, reason)
+        case "gap":
+            group, missed = members.get("group"), members.get("missed")
+            if _is_name(group) and _is_int(missed) and missed > 0:
+                return Gap(group, missed)
+        case str():
+            return None
+    raise InvalidFrame
+
+
+def _serialize(members: dict[str, Any], parse: Callable[[bytes], object]) -> bytes:
+    """Return the JSON of a message; ``LocalError`` when a peer that parses it would refuse it."""
+    data = jsontext.serialize(members).encode()
+    try:
+        parse(data)
+    except InvalidFrame:
+        raise LocalError(f"not a valid message: wrong {' or '.join(members)}") from None
+    return data
+
+
+def _parse_object(data: bytes) -> dict[str, Any]:
+    text = decode_text(data)
+    try:
+        members = jsontext.parse_unique(text)
+    except ValueError:
+        raise InvalidFrame from None
+    if not isinstance(members, dict):
+        raise InvalidFrame
+    return members
+
+
+def _max_message(members: dict[str, Any]) -> int:
+    value = members.get("max_message", DEFAULT_MAX_MESSAGE)
+    if not _is_int(value) or value < 1:
+        raise InvalidFrame
+    return value
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Tell whether a value is a string that UTF-8 can carry, as every WebSocket string must be."""
+    return isinstance(value, str) and jsontext.SURROGATE.search(value) is None
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    return _is_text(value) and value != ""

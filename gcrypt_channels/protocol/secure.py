@@ -1,0 +1,239 @@
+"""``SecureSession``: one connection under ``gcrypt.v2``, in either role.
+
+Sans-IO: the driver hands in each frame it receives, and sends the frames it is handed, in that
+order and with no other sender in between. See ``docs/protocol.md``, *gcrypt.v2*, and ``states``
+for the table of states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from ..crypto.noise import HandshakeState
+from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
+from . import messages
+from .events import Accepted, Bytes, Closed, Event, Gap, HandshakeDone, HelloReceived, Text
+from .frames import (
+    DEFAULT_MAX_MESSAGE,
+    KID_SIZE,
+    MAX_TRANSPORT_PLAINTEXT,
+    Kind,
+    parse_hello,
+    parse_reply,
+    serialize_hello,
+    serialize_reply,
+)
+from .states import TRANSITIONS, State, Step, Steps
+from .transport import REKEY_INTERVAL, Transport
+
+__all__ = ["PROFILE", "SecureSession"]
+
+PROFILE: Final = "gcrypt.v2"
+
+_CONTROL_STEPS: Final[dict[type, Step]] = {
+    Accepted: Step.ACCEPT,
+    Closed: Step.CLOSE,
+    Gap: Step.GAP,
+    type(None): Step.IGNORED,
+}
+
+
+class SecureSession:
+    """The state machine.
+
+    Server: ``hello``, ``receive`` until ``HandshakeDone``, then ``seal_accept``. Client:
+    ``receive`` until ``HelloReceived``, ``reply``, ``receive`` until ``Accepted``.
+
+    The first frame that is not valid ends the session: the keys are dropped, and from then on
+    ``receive`` raises ``InvalidFrame`` and every ``seal`` ``LocalError``.
+    """
+
+    profile: Final = PROFILE
+
+    def __init__(
+        self,
+        *,
+        role: Literal["server", "client"],
+        max_message: int = DEFAULT_MAX_MESSAGE,
+        padding: bool = False,
+        rekey_interval: int = REKEY_INTERVAL,
+    ) -> None:
+        """``max_message``: the largest message, in bytes, that this side accepts.
+
+        ``padding`` hides the sizes of what is sent. ``rekey_interval``, in frames, is the same for
+        every peer; only tests shorten it.
+        """
+        self.peer_max_message = DEFAULT_MAX_MESSAGE
+        self._is_server = role == "server"
+        self._max_message = max_message
+        self._padding = padding
+        self._rekey_interval = rekey_interval
+        self._hello: tuple[bytes, bytes] | None = None
+        self._handshake: HandshakeState | None = None
+        self._transport: Transport | None = None
+        self._enter(State.START)
+
+    def __repr__(self) -> str:
+        role = "server" if self._is_server else "client"
+        return f"<{type(self).__name__} {role} {self._state.name}>"
+
+    @property
+    def state(self) -> State:
+        """Where the connection is; see ``states``."""
+        return self._state
+
+    # Handshake
+
+    def hello(self, kid: bytes, psk: bytes) -> bytes:
+        """Server: return the HELLO frame for the session key ``psk`` (32) named ``kid`` (8)."""
+        if len(kid) != KID_SIZE:
+            raise ValueError("a kid has 8 bytes")
+        self._check_may_send(Step.HELLO)
+        self._handshake = HandshakeState(initiator=True, psk=psk, prologue=_prologue(kid))
+        payload = messages.serialize_hello_payload(self._max_message)
+        frame = serialize_hello(kid, self._handshake.write_message(payload))
+        self._enter(self._may_send[Step.HELLO])
+        return frame
+
+    def reply(self, psk: bytes, subprotocols: Sequence[str] = ()) -> bytes:
+        """Client: verify HELLO under ``psk`` (32) and return the REPLY frame.
+
+        ``subprotocols`` are those that the application may choose from. Raises ``InvalidFrame``,
+        and the session is over, when HELLO was not made with this key.
+        """
+        self._check_may_send(Step.REPLY)
+        if self._hello is None:
+            raise LocalError("there is no HELLO to reply to")
+        kid, message = self._hello
+        handshake = HandshakeState(initiator=False, psk=psk, prologue=_prologue(kid))
+        payload = messages.serialize_reply_payload(subprotocols, self._max_message)
+        try:
+            self.peer_max_message = messages.parse_hello_payload(handshake.read_message(message))
+        except ProtocolError:
+            self._enter(State.FAILED)
+            raise
+        frame = serialize_reply(handshake.write_message(payload))
+        self._start_transport(handshake)
+        self._enter(self._may_send[Step.REPLY])
+        return frame
+
+    # Receiving
+
+    def receive(self, frame: bytes | str) -> Event | None:
+        """Return what a frame means: ``None`` for a fragment or an unknown control message.
+
+        Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session.
+        """
+        try:
+            if isinstance(frame, str):
+                raise InvalidFrame
+            if self._transport is None:
+                return self._receive_handshake(frame)
+            return self._receive_transport(frame, self._transport)
+        except ProtocolError:
+            self._enter(State.FAILED)
+            raise
+
+    def _receive_handshake(self, frame: bytes) -> Event:
+        if Step.HELLO in self._may_receive:
+            self._hello = parse_hello(frame)
+            self._received(Step.HELLO)
+            return HelloReceived(self._hello[0])
+        if self._handshake is None:
+            raise InvalidFrame
+        payload = self._handshake.read_message(parse_reply(frame))
+        subprotocols, self.peer_max_message = messages.parse_reply_payload(payload)
+        self._start_transport(self._handshake)
+        self._received(Step.REPLY)
+        return HandshakeDone(subprotocols)
+
+    def _receive_transport(self, frame: bytes, transport: Transport) -> Event | None:
+        kind, message = transport.open(frame)
+        if kind is Kind.CONTROL and message is not None:
+            control = messages.parse_control(message)
+            self._received(_CONTROL_STEPS[type(control)])
+            return control
+        self._received(Step.DATA)
+        if message is None:
+            return None
+        return Text(messages.decode_text(message)) if kind is Kind.TEXT else Bytes(message)
+
+    # Sending
+
+    def seal(self, data: str | bytes) -> list[bytes]:
+        """Return the frames that carry a text or binary message, to be sent in this order.
+
+        Raises ``MessageTooBig`` when the peer would not take it and ``LocalError`` when UTF-8
+        cannot express it; then nothing has been sealed, and the session goes on.
+        """
+        transport = self._transport_for(Step.DATA)
+        if isinstance(data, str):
+            kind, message = Kind.TEXT, messages.encode_text(data)
+        else:
+            kind, message = Kind.BINARY, data
+        if len(message) > self.peer_max_message:
+            raise MessageTooBig
+        return transport.seal(kind, message)
+
+    def seal_accept(self, subprotocol: str | None) -> list[bytes]:
+        """Server: return the frames that tell the client that the application accepted it."""
+        return self._seal_control(Step.ACCEPT, messages.serialize_accept(subprotocol))
+
+    def seal_close(self, code: int, reason: str) -> list[bytes]:
+        """Return the frames of an authenticated close; this side can seal nothing afterwards."""
+        return self._seal_control(Step.CLOSE, messages.serialize_close(code, reason))
+
+    def seal_gap(self, group: str, missed: int) -> list[bytes]:
+        """Server: return the frames that tell of ``missed`` lost messages to ``group``."""
+        return self._seal_control(Step.GAP, messages.serialize_gap(group, missed))
+
+    def _seal_control(self, step: Step, message: bytes) -> list[bytes]:
+        transport = self._transport_for(step)
+        if len(message) >= MAX_TRANSPORT_PLAINTEXT:
+            raise LocalError("a control message has to fit into one frame")
+        frames = transport.seal(Kind.CONTROL, message)
+        self._enter(self._may_send[step])
+        return frames
+
+    # States
+
+    def _start_transport(self, handshake: HandshakeState) -> None:
+        sending, receiving = handshake.split()
+        self._handshake = self._hello = None
+        self._transport = Transport(
+            sending,
+            receiving,
+            max_message=self._max_message,
+            padding=self._padding,
+            rekey_interval=self._rekey_interval,
+        )
+
+    def _check_may_send(self, step: Step) -> None:
+        if step not in self._may_send:
+            raise LocalError(f"{step.name} cannot be sent in state {self._state.name}")
+
+    def _transport_for(self, step: Step) -> Transport:
+        self._check_may_send(step)
+        if self._transport is None:
+            raise LocalError("the handshake is not complete")
+        return self._transport
+
+    def _received(self, step: Step) -> None:
+        state = self._may_receive.get(step)
+        if state is None:
+            raise InvalidFrame
+        if state is not self._state:
+            self._enter(state)
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        server, client = TRANSITIONS[state]
+        self._may_send: Steps = server if self._is_server else client
+        self._may_receive: Steps = client if self._is_server else server
+        if not self._may_receive and not self._may_send:  # the end: drop the keys
+            self._hello = self._handshake = self._transport = None
+
+
+def _prologue(kid: bytes) -> bytes:
+    return PROFILE.encode() + kid
