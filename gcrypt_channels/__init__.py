@@ -1,0 +1,53 @@
+"""Encrypted WebSockets for Django Channels.
+
+The public names are loaded on first use, so that importing the package needs neither configured
+settings nor a loaded app registry: ``gcrypt_channels.Crypt`` works in a plain script.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .consumers import EncryptedJsonConsumer
+    from .crypto.classic import Crypt
+    from .groups import broadcast, group_send, user_group
+    from .middleware import GcryptMiddleware
+    from .revocation import disconnect_session, disconnect_user
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "Crypt",
+    "EncryptedJsonConsumer",
+    "GcryptMiddleware",
+    "broadcast",
+    "disconnect_session",
+    "disconnect_user",
+    "group_send",
+    "user_group",
+]
+
+_HOMES = {
+    "Crypt": "crypto.classic",
+    "EncryptedJsonConsumer": "consumers",
+    "GcryptMiddleware": "middleware",
+    "broadcast": "groups",
+    "disconnect_session": "revocation",
+    "disconnect_user": "revocation",
+    "group_send": "groups",
+    "user_group": "groups",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

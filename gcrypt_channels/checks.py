@@ -1,0 +1,155 @@
+"""System checks: what is wrong with a project's settings, before a user finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
+
+from .conf import V1, conf, problems
+
+Check = Callable[..., list[CheckMessage]]
+
+STRONG_LENGTH = 32
+"""Characters of a passphrase that nobody has reason to doubt."""
+
+LOCAL_CACHES = (
+    "django.core.cache.backends.locmem.LocMemCache",
+    "django.core.cache.backends.dummy.DummyCache",
+)
+IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
+
+
+def register() -> None:
+    """Register every check with Django."""
+    for check in (check_settings, check_security, check_sessions, check_channel_layer):
+        checks.register(check, checks.Tags.security)
+
+
+def check_settings(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """E001-E007: what keeps the package from working at all."""
+    return [checks.Error(each.message, hint=each.hint, id=each.id) for each in problems()]
+
+
+def check_security(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """W001-W002: choices that work, and weaken."""
+    if problems():
+        return []
+    found: list[CheckMessage] = []
+    if any(_is_weak(passphrase) for passphrase in conf.passphrases):
+        found.append(
+            checks.Warning(
+                f"GCRYPT_PASSPHRASE is weak: shorter than {STRONG_LENGTH} characters, made of few "
+                "different ones, or an insecure default.",
+                hint="Use what 'manage.py gcrypt_keygen' prints.",
+                id="gcrypt_channels.W001",
+            )
+        )
+    if V1 in conf.profiles and not settings.DEBUG:
+        found.append(
+            checks.Warning(
+                "gcrypt.v1 is enabled with DEBUG=False: it has no integrity, no replay protection "
+                "and no forward secrecy.",
+                hint="Remove 'gcrypt.v1' from GCRYPT['PROFILES'] once no g-crypt page needs it.",
+                id="gcrypt_channels.W002",
+            )
+        )
+    return found
+
+
+def _is_weak(passphrase: str) -> bool:
+    return (
+        len(passphrase) < STRONG_LENGTH
+        or len(set(passphrase)) < 8
+        or passphrase.startswith("django-insecure-")
+        or passphrase == settings.SECRET_KEY
+    )
+
+
+def check_sessions(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """W003-W005: session engines that cannot do what per-session keys ask of them."""
+    try:
+        if conf.resolver != "session":
+            return []
+    except ImproperlyConfigured:
+        return []
+    engine = settings.SESSION_ENGINE
+    if not apps.is_installed("django.contrib.auth"):
+        return [
+            checks.Warning(
+                "The 'session' passphrase resolver needs django.contrib.auth, which is not "
+                "installed: nobody will get a key.",
+                hint="Install it, or set GCRYPT['PASSPHRASE_RESOLVER'].",
+                id="gcrypt_channels.W003",
+            )
+        ]
+    if engine.endswith(".signed_cookies"):
+        return [
+            checks.Warning(
+                "SESSION_ENGINE is signed_cookies: a stolen session cookie cannot be revoked on "
+                "the server, and session['gcrypt_passphrase'] is refused because the browser "
+                "could read it.",
+                hint="Use the db, cached_db or cache engine.",
+                id="gcrypt_channels.W004",
+            )
+        ]
+    if engine.endswith((".cache", ".cached_db")):
+        return _cache_warnings(engine)
+    return []
+
+
+def _cache_warnings(engine: str) -> list[CheckMessage]:
+    cache = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {})
+    backend = cache.get("BACKEND", "")
+    if settings.DEBUG or backend not in LOCAL_CACHES:
+        return []
+    return [
+        checks.Warning(
+            f"Sessions live in the cache {settings.SESSION_CACHE_ALIAS!r}, whose backend "
+            f"{backend!r} is not shared between processes: a key fetched from one worker is "
+            "unknown to the next.",
+            hint="Use a shared cache (Redis, Memcached), or the db session engine.",
+            id="gcrypt_channels.W005",
+        )
+    ]
+
+
+def check_channel_layer(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """W006-W007: a channel layer that does not reach every worker."""
+    try:
+        alias = conf.channel_layer
+    except ImproperlyConfigured:
+        return []
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    if alias not in layers:
+        return [
+            checks.Warning(
+                f"There is no channel layer {alias!r}: group messages and the closing of sockets "
+                "at logout reach only the process they start in.",
+                hint="Configure CHANNEL_LAYERS, with channels_redis when several workers serve.",
+                id="gcrypt_channels.W006",
+            )
+        ]
+    if layers[alias].get("BACKEND") == IN_MEMORY_LAYER and not settings.DEBUG:
+        return [
+            checks.Warning(
+                f"The channel layer {alias!r} is in-memory: with several workers, group messages "
+                "and the closing of sockets at logout stay in one of them.",
+                hint="Use channels_redis.",
+                id="gcrypt_channels.W007",
+            )
+        ]
+    return []

@@ -1,0 +1,20 @@
+"""``manage.py gcrypt_keygen``: print a new passphrase."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+PASSPHRASE_BYTES = 32
+
+
+class Command(BaseCommand):
+    """Prints the passphrase alone, so that a script can take it as it is."""
+
+    help = "Print a new random passphrase (256 bits) for GCRYPT_PASSPHRASE."
+    requires_system_checks: list[str] = []  # it is what one runs before the settings are complete
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write(secrets.token_urlsafe(PASSPHRASE_BYTES))

@@ -1,0 +1,74 @@
+"""``{% gcrypt_script %}`` and ``{% gcrypt_config %}``: the browser client in a template."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.http import HttpRequest
+from django.middleware.csrf import get_token
+from django.template.context import Context
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html, json_script
+from django.utils.safestring import SafeString, mark_safe
+
+from ..conf import conf
+
+register = template.Library()
+
+CONFIG_ID = "gcrypt-config"
+
+
+@register.simple_tag(takes_context=True)
+def gcrypt_script(context: Context) -> SafeString:
+    """The import map that makes ``import … from "gcrypt_channels"`` work, and the configuration.
+
+    Put it before the first module script of the page. It carries the CSP nonce of the request
+    (Django's ``csp_nonce`` in the context, or ``request.csp_nonce``).
+    """
+    imports = {"imports": {"gcrypt_channels": static("gcrypt_channels/gcrypt.js")}}
+    nonce = _nonce(context)
+    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
+    script = format_html(
+        '<script type="importmap"{}>{}</script>', attribute, mark_safe(_script_safe(imports))
+    )
+    return script + gcrypt_config(context)
+
+
+@register.simple_tag(takes_context=True)
+def gcrypt_config(context: Context) -> SafeString:
+    """The configuration alone, for pages that bundle the client. It holds no secret."""
+    config = {
+        "keyUrl": _key_url(),
+        "profile": conf.profiles[0],
+        "csrfCookie": settings.CSRF_COOKIE_NAME,
+        "csrfHeader": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
+    }
+    request = context.get("request")
+    if isinstance(request, HttpRequest) and (
+        settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
+    ):
+        config["csrfToken"] = get_token(request)
+    return json_script(config, CONFIG_ID)
+
+
+def _key_url() -> str:
+    try:
+        return reverse("gcrypt_channels:key")
+    except NoReverseMatch as error:
+        raise NoReverseMatch(
+            'gcrypt_channels: add path("gcrypt/", include("gcrypt_channels.urls")) to the URLconf.'
+        ) from error
+
+
+def _nonce(context: Context) -> str:
+    nonce = context.get("csp_nonce") or getattr(context.get("request"), "csp_nonce", "")
+    return str(nonce or "")
+
+
+def _script_safe(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value).replace("<", "\\u003C").replace(">", "\\u003E").replace("&", "\\u0026")

@@ -1,0 +1,9 @@
+"""``path("gcrypt/", include("gcrypt_channels.urls"))`` serves the key endpoint."""
+
+from django.urls import path
+
+from . import views
+
+app_name = "gcrypt_channels"
+
+urlpatterns = [path("key/", views.key, name="key")]

@@ -1,0 +1,62 @@
+"""The key endpoint: a logged-in page fetches the keys of its own session."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.decorators import decorator_from_middleware
+from django.views.decorators.csrf import csrf_exempt
+
+from . import keys
+from .conf import V1, V2, conf
+
+
+class _JsonCsrf(CsrfViewMiddleware):
+    """Django's CSRF protection, answering in JSON like the endpoint itself."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> JsonResponse:
+        return _error(403, "csrf", f"CSRF verification failed: {reason}")
+
+
+def _key(request: HttpRequest) -> HttpResponseBase:
+    """Answer ``{"gcrypt.v1": {"passphrase"}, "gcrypt.v2": {"kid", "psk"}}``, enabled profiles only."""
+    if request.method != "POST":
+        response = _error(405, "method", "The key endpoint takes POST.")
+        response["Allow"] = "POST"
+        return response
+    if not (request.user.is_authenticated or conf.anonymous):
+        return _error(401, "login", "Log in first: keys belong to a session.")
+    keys.prepare_session(request.session)
+    keyring = async_to_sync(keys.resolve)({"session": request.session, "user": request.user})
+    if keyring is None:
+        return _error(401, "login", "This session may have no key.")
+    return _no_store(JsonResponse(_members(keyring)))
+
+
+def _members(keyring: keys.Keyring) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    if V1 in conf.profiles:
+        members[V1] = {"passphrase": keyring.passphrases[0]}
+    if V2 in conf.profiles and keyring.session_keys:
+        key = keyring.session_keys[0]
+        psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
+        members[V2] = {"kid": key.kid.hex(), "psk": psk}
+    return members
+
+
+def _error(status: int, code: str, detail: str) -> JsonResponse:
+    return _no_store(JsonResponse({"error": code, "detail": detail}, status=status))
+
+
+def _no_store(response: JsonResponse) -> JsonResponse:
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+# Exempt from the site's own CSRF middleware, whose refusal is a page, because it has a stricter one
+# of its own, which protects it in projects without that middleware, too.
+key = csrf_exempt(decorator_from_middleware(_JsonCsrf)(_key))
