@@ -1,14 +1,14 @@
 """Settings of the demo project.
 
-| environment variable         | meaning                                      | default                  |
-|------------------------------|----------------------------------------------|--------------------------|
-| `GCRYPT_PASSPHRASE`          | the root passphrase                          | drawn once into `data/`  |
-| `GCRYPT_PASSPHRASE_PREVIOUS` | the one before, honoured during a rotation   | none                     |
-| `REDIS_URL`                  | the channel layer's Redis                    | none: in-memory layer    |
-| `DJANGO_SECRET_KEY`          | Django's own secret                          | drawn once into `data/`  |
-| `DJANGO_DEBUG`               | `0` turns the debug pages off                | `1`: this is a demo      |
-| `DJANGO_ALLOWED_HOSTS`       | host names, separated by commas              | `127.0.0.1,localhost`    |
-| `DEMO_DATA`                  | directory of the database and drawn secrets  | `demo_project/data`      |
+Environment variables, all optional:
+
+GCRYPT_PASSPHRASE           the root passphrase; else drawn once into `data/`
+GCRYPT_PASSPHRASE_PREVIOUS  the one before it, still honoured during a rotation
+REDIS_URL                   the channel layer's Redis; else the in-memory layer
+DJANGO_SECRET_KEY           Django's own secret; else drawn once into `data/`
+DJANGO_DEBUG                `0` turns debug pages and log-in buttons off; this is a demo, so `1`
+DJANGO_ALLOWED_HOSTS        host names, separated by commas; else 127.0.0.1 and localhost
+DEMO_DATA                   directory of the database and the drawn secrets; else `data/` here
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ urlpatterns = [
     path("counter/", views.counter, name="counter"),
     path("chat/", views.chat, name="chat"),
     path("inspector/", views.inspector, name="inspector"),
+    path("inspector/trespass/", views.trespass, name="trespass"),
     path("classic/", views.classic, name="classic"),
     path("accounts/login/", views.DemoLoginView.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
-from django.http import HttpRequest, HttpResponse
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import render
+from django.views.decorators.http import require_POST
 
 from demo_project.management.commands.demo_users import DEMO_USERS
+from demo_project.trespass import try_frame
 
 
 class DemoLoginView(LoginView):
@@ -38,6 +42,29 @@ def chat(request: HttpRequest) -> HttpResponse:
 @login_required
 def inspector(request: HttpRequest) -> HttpResponse:
     return render(request, "demo/inspector.html")
+
+
+@require_POST
+@login_required
+async def trespass(request: ASGIRequest) -> HttpResponse:
+    """Let the other demo user try a frame of this one: `{"bytes": hex}` or `{"text": text}`."""
+    try:
+        frame = captured_frame(json.loads(request.body))
+    except ValueError as error:
+        return HttpResponseBadRequest(str(error))
+    user = await request.auser()
+    outcome = await try_frame(request.scope["server"], frame, not_as=user.get_username())
+    return JsonResponse(outcome._asdict())
+
+
+def captured_frame(body: Any) -> bytes | str:
+    match body:
+        case {"bytes": str(digits)}:
+            return bytes.fromhex(digits)
+        case {"text": str(text)}:
+            return text
+        case _:
+            raise ValueError("expected a frame")
 
 
 @login_required

@@ -1,0 +1,41 @@
+// The chat room: what was said, and the frame in which this window received it.
+
+import { keepOpen } from "./link.js";
+import { wire } from "./wire.js";
+
+const me = document.getElementById("user").textContent;
+const messages = document.getElementById("messages");
+const text = document.getElementById("text");
+let lastFrame = null; // the frame whose message is delivered next
+
+function addMessage({ user, message }) {
+  const item = document.createElement("li");
+  if (user === me) item.className = "own";
+  const name = document.createElement("p");
+  name.className = "name";
+  name.textContent = user;
+  const bubble = document.createElement("p");
+  bubble.className = "bubble";
+  bubble.textContent = message;
+  item.append(name, bubble, wire(lastFrame));
+  messages.append(item);
+  messages.scrollTop = messages.scrollHeight;
+}
+
+const link = keepOpen("/ws/chat/lobby/", {
+  status: document.getElementById("status"),
+  options: { inspect: true },
+  on: {
+    frame: ({ direction, data }) => {
+      if (direction === "inbound") lastFrame = data;
+    },
+    message: ({ data }) => addMessage(JSON.parse(data)),
+  },
+});
+
+document.getElementById("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (link.socket.readyState !== WebSocket.OPEN) return;
+  link.socket.sendJSON({ message: text.value });
+  text.value = "";
+});

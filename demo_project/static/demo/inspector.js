@@ -1,0 +1,170 @@
+// The wire inspector: each message over both profiles at once, frame by frame, and what becomes of
+// a frame in other hands.
+
+import { EncryptedWebSocket } from "gcrypt_channels";
+
+import { keepOpen } from "./link.js";
+import { wire } from "./wire.js";
+
+const PATH = "/ws/echo/";
+const PROFILES = ["gcrypt.v2", "gcrypt.v1"];
+const log = document.getElementById("log");
+const text = document.getElementById("text");
+const links = {};
+
+/** For each profile: the cards whose frames are still to be seen, oldest first. */
+const awaited = {};
+
+/** A WebSocket class that hands each of its objects to `tap`: the way to send raw frames. */
+const tapped = (tap) =>
+  class extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      tap(this);
+    }
+  };
+
+function element(name, { className = "", text = "" } = {}, ...children) {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
+/** One message: what the application sent, the frames of both profiles there and back. */
+class Card {
+  captured = {}; // profile → the outbound frame
+
+  constructor(title) {
+    this.frames = element("div", { className: "frames" });
+    this.cells = {};
+    for (const profile of PROFILES) {
+      this.addLine(profile, "outbound", "→");
+      this.addLine("", "inbound", "←", profile);
+    }
+    this.item = element("li", { className: "panel" }, element("h2", { text: title }), this.frames);
+  }
+
+  addLine(label, direction, arrow, profile = label) {
+    const cell = element("div", { text: "…" });
+    this.cells[profile + direction] = cell;
+    this.frames.append(
+      element("span", { className: "profile", text: label }),
+      element("span", { className: "arrow", text: arrow }),
+      cell,
+    );
+  }
+
+  showFrame(profile, direction, frame) {
+    this.cells[profile + direction].replaceChildren(wire(frame));
+    if (direction === "outbound") this.captured[profile] = frame;
+    if (Object.keys(this.captured).length === PROFILES.length && !this.button) this.offerAttempts();
+  }
+
+  offerAttempts() {
+    this.button = element("button", { className: "quiet", text: "Let others try these frames" });
+    this.button.addEventListener("click", () => this.attempt());
+    this.item.append(this.button);
+  }
+
+  async attempt() {
+    this.button.disabled = true;
+    const head = element("tr", {}, element("th", { text: "who sends it" }));
+    for (const profile of PROFILES) head.append(element("th", { text: profile }));
+    const table = element("table", { className: "attempts" }, element("thead", {}, head));
+    this.item.append(table);
+    for (const [who, send] of ATTEMPTS) {
+      const row = element("tr", {}, element("td", { text: who }));
+      table.append(row);
+      for (const profile of PROFILES) {
+        row.append(outcomeCell(await send(profile, this.captured[profile])));
+      }
+    }
+    this.button.disabled = false;
+  }
+}
+
+function outcomeCell({ delivered, code, reason }) {
+  if (delivered) {
+    return element("td", { className: "delivered", text: "delivered: no replay protection" });
+  }
+  const why = reason ? ` (${reason})` : "";
+  return element("td", { className: "refused", text: `refused, close ${code}${why}` });
+}
+
+/** Resolves when `socket` either delivers a message or closes. */
+const outcomeOf = (socket) =>
+  new Promise((resolve) => {
+    socket.addEventListener("message", () => resolve({ delivered: true }), { once: true });
+    socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }), { once: true });
+  });
+
+/** The other user, logged in on the server's side, on a connection of his own. */
+async function sendAsOther(profile, frame) {
+  const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const response = await fetch("/inspector/trespass/", {
+    method: "POST",
+    headers: { "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value },
+    body: JSON.stringify(typeof frame === "string" ? { text: frame } : { bytes: hex(frame) }),
+  });
+  return response.json();
+}
+
+/** The same user, on a second connection of this page: the same key, another handshake. */
+function sendOnSecond(profile, frame) {
+  let raw;
+  const options = { profile, WebSocket: tapped((socket) => (raw = socket)) };
+  const socket = new EncryptedWebSocket(PATH, [], options);
+  socket.addEventListener("open", () => raw.send(frame));
+  return outcomeOf(socket).finally(() => socket.close());
+}
+
+/** Once more on the connection that it came from. */
+function sendAgain(profile, frame) {
+  const outcome = outcomeOf(links[profile].socket);
+  links[profile].raw.send(frame);
+  return outcome;
+}
+
+const me = document.getElementById("user").textContent;
+const other = me === "bob" ? "alice" : "bob";
+const ATTEMPTS = [
+  [`${other}, on a socket of ${other}'s own`, sendAsOther],
+  [`${me}, on a second connection`, sendOnSecond],
+  [`${me}, a second time on the same one`, sendAgain],
+];
+
+function start(profile, status) {
+  let raw;
+  links[profile] = keepOpen(PATH, {
+    status,
+    options: { profile, inspect: true, WebSocket: tapped((socket) => (raw = socket)) },
+    on: {
+      open: () => {
+        awaited[profile] = { outbound: [], inbound: [] };
+        links[profile].raw = raw;
+      },
+      frame: ({ direction, type, data }) => {
+        if (type === "TEXT") awaited[profile][direction].shift()?.showFrame(profile, direction, data);
+      },
+    },
+  });
+}
+
+start("gcrypt.v2", document.getElementById("status-v2"));
+start("gcrypt.v1", document.getElementById("status-v1"));
+
+document.getElementById("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const sockets = PROFILES.map((profile) => links[profile].socket);
+  if (!sockets.every((socket) => socket.readyState === WebSocket.OPEN)) return;
+  const content = { message: text.value };
+  const card = new Card(JSON.stringify(content));
+  log.prepend(card.item);
+  for (const profile of PROFILES) {
+    awaited[profile].outbound.push(card);
+    awaited[profile].inbound.push(card);
+    links[profile].socket.sendJSON(content);
+  }
+});

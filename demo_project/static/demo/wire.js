@@ -1,0 +1,75 @@
+// Frames as they look on the wire: hex (or, in gcrypt.v1, JSON text) coloured by field.
+
+const SHOWN = 48; // bytes of one field; the rest is counted
+const TAG = 16;
+
+const encoder = new TextEncoder();
+
+/** Bytes of `frame` on the wire. */
+export const sizeOf = (frame) =>
+  typeof frame === "string" ? encoder.encode(frame).length : frame.byteLength;
+
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Where the fields of a gcrypt.v2 frame begin: [class, title, length], the last two fixed ones. */
+function layout(kind) {
+  switch (kind & 0x3f) {
+    case 0x01:
+      return [["f-type", "type: HELLO", 1], ["f-key", "key id", 8], ["f-key", "ephemeral key", 32]];
+    case 0x02:
+      return [["f-type", "type: REPLY", 1], ["f-key", "ephemeral key", 32]];
+    case 0x10:
+      return [["f-type", "type: TEXT", 1]];
+    case 0x11:
+      return [["f-type", "type: BINARY", 1]];
+    default:
+      return [["f-type", "type: CONTROL", 1]];
+  }
+}
+
+function secureFields(bytes) {
+  const fields = [];
+  let at = 0;
+  for (const [name, title, length] of layout(bytes[0])) {
+    fields.push([name, title, hex(bytes.subarray(at, at + length))]);
+    at += length;
+  }
+  const ciphertext = bytes.subarray(at, -TAG);
+  const cut = ciphertext.length - SHOWN;
+  const shown = hex(ciphertext.subarray(0, SHOWN)) + (cut > 0 ? ` … ${cut} more … ` : "");
+  if (ciphertext.length) fields.push(["f-ct", "ciphertext", shown]);
+  fields.push(["f-tag", "tag", hex(bytes.subarray(-TAG))]);
+  return fields;
+}
+
+function classicFields(text) {
+  const classes = { ct: "f-ct", iv: "f-key", s: "f-key" };
+  const parts = text.split(/("(?:ct|iv|s)":"[^"]*")/);
+  return parts.filter(Boolean).map((part) => {
+    const name = part.match(/^"(ct|iv|s)":/)?.[1];
+    if (!name) return ["", "", part];
+    const limit = 3 * SHOWN;
+    const shown = part.length > limit ? `${part.slice(0, limit)} … ${part.length - limit} more"` : part;
+    return [classes[name], name, shown];
+  });
+}
+
+/** An element that shows `frame`, a Uint8Array or a string, with its size in bytes. */
+export function wire(frame) {
+  const element = document.createElement("code");
+  element.className = "wire";
+  const fields = typeof frame === "string" ? classicFields(frame) : secureFields(frame);
+  fields.forEach(([name, title, text], index) => {
+    const span = document.createElement("span");
+    span.className = name;
+    span.title = title;
+    span.textContent = text;
+    if (index && typeof frame !== "string") element.append(" ");
+    element.append(span);
+  });
+  const size = document.createElement("span");
+  size.className = "size";
+  size.textContent = ` ${sizeOf(frame)} bytes`;
+  element.append(size);
+  return element;
+}
