@@ -1,5 +1,7 @@
 """The Django application."""
 
+from __future__ import annotations
+
 from django.apps import AppConfig
 
 
@@ -10,6 +12,7 @@ class GcryptChannelsConfig(AppConfig):
     verbose_name = "Encrypted WebSockets"
 
     def ready(self) -> None:
+        """Register what has to be in place before the first request."""
         from . import checks
 
         checks.register()

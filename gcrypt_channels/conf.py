@@ -82,9 +82,7 @@ OPTIONS: Mapping[str, _Option] = {
     "BACKLOG_SIZE": _Option(
         1_048_576, lambda value: _is_int(value, 1024), "a whole number of bytes, at least 1024"
     ),
-    "BACKLOG_POLICY": _Option(
-        "gap", lambda value: value in ("gap", "close"), "'gap' or 'close'"
-    ),
+    "BACKLOG_POLICY": _Option("gap", lambda value: value in ("gap", "close"), "'gap' or 'close'"),
 }
 
 
@@ -186,7 +184,9 @@ def problems() -> list[Problem]:
 
 
 def _passphrase_problems() -> list[Problem]:
-    hint = "Set GCRYPT_PASSPHRASE to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
+    hint = (
+        "Set GCRYPT_PASSPHRASE to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
+    )
     try:
         passphrases = conf.passphrases
     except ImproperlyConfigured as error:
@@ -200,7 +200,9 @@ def _passphrase_problems() -> list[Problem]:
 def _option_problems() -> list[Problem]:
     configured = getattr(settings, "GCRYPT", {})
     if not isinstance(configured, Mapping):
-        return [Problem("gcrypt_channels.E003", "GCRYPT must be a dictionary.", "See docs/settings.md.")]
+        return [
+            Problem("gcrypt_channels.E003", "GCRYPT must be a dictionary.", "See docs/settings.md.")
+        ]
     found = []
     for name in configured:
         if name not in OPTIONS:

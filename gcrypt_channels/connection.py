@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol
 
 from .conf import V2, conf
 from .exceptions import LocalError, ProtocolError, TryAgainLater
+from .inbox import Inbox, Receive
+from .outbox import Event, Outbox, Outgoing, Send
 from .protocol.classic import ClassicSession
 from .protocol.events import Bytes, Closed, Text
 from .protocol.secure import SecureSession
 
+__all__ = ["GAP_EVENT", "Connection", "Event", "Receive", "Send"]
+
 logger = logging.getLogger(__name__)
 
-Event = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-Session = SecureSession | ClassicSession
-
 P = ParamSpec("P")
-T = TypeVar("T")
 
 GAP_EVENT = "gcrypt.gap"
 """The event by which a consumer hears that group messages were lost."""
 
 INBOX_CAPACITY = 100
 """Group events that may wait for one consumer; the default capacity of a Channels layer."""
-
 
 MAX_REASON = 123
 """Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
@@ -45,24 +42,13 @@ class Switchboard(Protocol):
     async def leave(self, connection: Connection, group: str) -> None: ...
 
 
-def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run ``work`` in a task of its own, so that cancelling the caller does not cancel it.
-
-    Where Python can (3.12), it runs at once up to its first suspension: a message that the server
-    takes without waiting costs no pass of the event loop.
-    """
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
-    return asyncio.get_running_loop().create_task(work)
-
-
 def at_home(
-    method: Callable[Concatenate[Connection, P], Coroutine[Any, Any, None]],
-) -> Callable[Concatenate[Connection, P], Coroutine[Any, Any, None]]:
+    method: Callable[Concatenate[Connection, P], Coroutine[object, object, None]],
+) -> Callable[Concatenate[Connection, P], Coroutine[object, object, None]]:
     """Run ``method`` on the connection's own event loop.
 
-    ``async_to_sync`` in a foreign thread brings a loop of its own, and two loops must not interleave
-    in one connection.
+    ``async_to_sync`` in a foreign thread brings a loop of its own, and two loops must not
+    interleave in one connection.
     """
 
     @wraps(method)
@@ -76,44 +62,23 @@ def at_home(
     return wrapper
 
 
-class _Outgoing:
-    """Something to seal and send when its turn comes."""
-
-    __slots__ = ("done", "error", "seal", "size", "waiter")
-
-    def __init__(self, seal: Callable[[], Iterable[Event]], size: int) -> None:
-        self.seal = seal
-        self.size = size
-        self.done = False
-        self.error: Exception | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    def finish(self, error: Exception | None = None) -> None:
-        self.done = True
-        self.error = error
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-
 class Connection:
     """One encrypted WebSocket; ``scope["gcrypt"]`` of the application.
 
-    Messages are sealed by one writer, in the order in which they were queued, and a message's
-    counter is taken in the step that hands its frame to the server. Cancelling a sender therefore
-    only stops its waiting: the frame that has its counter is still sent.
-
     Attributes:
         profile: ``"gcrypt.v1"`` or ``"gcrypt.v2"``.
+        path: the path of the WebSocket's URL.
         session_id: names the login session in the hub; ``""`` if there is none.
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
         groups: the groups joined.
         hears_gaps: whether the application has a handler for :data:`GAP_EVENT`.
+        closed: whether the end has begun; nothing is delivered in either direction any more.
         loop: the event loop that the connection lives on.
     """
 
     def __init__(
         self,
-        session: Session,
+        session: SecureSession | ClassicSession,
         receive: Receive,
         send: Send,
         *,
@@ -123,35 +88,35 @@ class Connection:
         session_id: str = "",
         user_id: str = "",
     ) -> None:
+        """``subprotocol`` is what a ``gcrypt.v1`` accept has to name, whatever the application."""
         self.profile: str = session.profile
+        self.path = path
         self.session_id = session_id
         self.user_id = user_id
-        self.path = path
         self.groups: set[str] = set()
         self.hears_gaps = False
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self._session = session
-        self._server_receive = receive
-        self._server_send = send
         self._hub = hub
         self._subprotocol = subprotocol
         self._accepted = False
-        self._queue: deque[_Outgoing] = deque()
-        self._backlog = 0
-        self._writing = False
-        self._writer: asyncio.Task[None] | None = None
-        self._unsent: Counter[str] = Counter()
-        self._inbox: deque[Event] = deque()
-        self._undelivered: Counter[str] = Counter()
-        self._reader: asyncio.Task[Event] | None = None
-        self._wakeup: asyncio.Future[None] | None = None
         self._peer_close: Closed | None = None
+        self._inbox = Inbox(receive, self._open)
+        self._outbox = Outbox(send, on_idle=self._tell_unsent, on_lost=self._lost)
+        self._unsent: Counter[str] = Counter()
+        self._undelivered: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Connection {self.profile} {self.path!r}>"
 
-    # What the application calls ------------------------------------------------------------------
+    # What the application calls
+
+    async def receive(self) -> Event:
+        """The ``receive`` of the ASGI application: opened messages, group events, the end."""
+        if self._undelivered and not self._inbox:
+            self._tell(self._undelivered)
+        return await self._inbox.get()
 
     @at_home
     async def send(self, event: Event) -> None:
@@ -176,17 +141,29 @@ class Connection:
         else:
             raise ValueError(f"{kind!r} cannot be sent over an encrypted WebSocket.")
 
+    async def refuse_plaintext(self, event: Event) -> None:
+        """The ``send`` of an application without the mixin: fails closed on every message."""
+        if event["type"] != "websocket.send":
+            await self.send(event)
+            return
+        logger.error(
+            "%s: a consumer sent plaintext; the message was dropped and the connection closed. "
+            "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
+            self.path,
+        )
+        self.abort(1011, "internal error")
+
     @at_home
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection behind what was sent so far; does nothing the second time.
 
         Args:
             code: the close code the client sees.
-            reason: told to the client under encryption (``gcrypt.v2``), 123 bytes at most.
+            reason: told to the client, under encryption with ``gcrypt.v2``; 123 bytes at most.
         """
         item = self._end(code, reason)
         if item is not None:
-            await self._written(item)
+            await item.wait()
 
     @at_home
     async def join(self, group: str) -> None:
@@ -198,19 +175,7 @@ class Connection:
         """Undo :meth:`join`; leaving a group that was not joined does nothing."""
         await self._hub.leave(self, group)
 
-    async def refuse_plaintext(self, event: Event) -> None:
-        """The ``send`` of an application without the mixin: fails closed on every message."""
-        if event["type"] != "websocket.send":
-            await self.send(event)
-            return
-        logger.error(
-            "%s: a consumer sent plaintext; the message was dropped and the connection closed. "
-            "Inherit EncryptedJsonConsumer first, or use GcryptMiddleware(…, seal_outbound=True).",
-            self.path,
-        )
-        self.abort(1011, "internal error")
-
-    # What the hub calls --------------------------------------------------------------------------
+    # What the hub calls
 
     def push(self, group: str, text: str, size: int) -> None:
         """Seal and send a group message of ``size`` bytes without ever waiting for this client.
@@ -222,8 +187,8 @@ class Connection:
             return
         if size > self._session.peer_max_message:
             self.tell_gap(group, 1)
-        elif not self._backlog or self._backlog + size <= conf.backlog_size:
-            self._put(_Outgoing(lambda: self._frames(self._session.seal(text)), size))
+        elif not self._outbox.backlog or self._outbox.backlog + size <= conf.backlog_size:
+            self._outbox.put(lambda: _sends(self._session.seal(text)), size)
         elif conf.backlog_policy == "close":
             self.abort(TryAgainLater.code, "the client reads too slowly")
         else:
@@ -233,71 +198,44 @@ class Connection:
         """Give the application a group's event, in its turn among those from the socket."""
         if self.closed:
             return
-        if len(self._inbox) >= INBOX_CAPACITY:
+        if len(self._inbox) < INBOX_CAPACITY:
+            self._inbox.put(event)
+        else:
             self._undelivered[group] += 1
-            return
-        self._inbox.append(event)
-        self._wake()
 
     def tell_gap(self, group: str, missed: int) -> None:
         """Tell the client and the consumer that ``missed`` messages of ``group`` were lost."""
         if self.closed or not self._accepted:
             return
-        self._put(_Outgoing(lambda: self._frames(self._session.seal_gap(group, missed)), 0))
+        self._outbox.put(lambda: _sends(self._session.seal_gap(group, missed)))
         if self.hears_gaps:
-            self._inbox.append({"type": GAP_EVENT, "group": group, "missed": missed})
-            self._wake()
+            self._inbox.put({"type": GAP_EVENT, "group": group, "missed": missed})
 
     def abort(self, code: int, reason: str = "") -> None:
-        """Close at once: what still waits to be sent is dropped, nothing more is delivered."""
-        self._inbox.clear()
-        self._end(code, reason, discard=True)
+        """Close at once: what still waits is dropped, in both directions."""
+        if not self.closed:
+            self._inbox.clear()
+            self._outbox.discard()
+            self._end(code, reason)
 
-    # What the middleware calls -------------------------------------------------------------------
+    # What the middleware calls
 
     def start(self) -> None:
-        """Open the inbox: the application's first event is ``websocket.connect``."""
-        self._inbox.append({"type": "websocket.connect"})
+        """Open the stream of events with the one that starts the application."""
+        self._inbox.put({"type": "websocket.connect"})
 
-    async def receive(self) -> Event:
-        """The ``receive`` of the ASGI application: opened messages, group events, the end."""
-        while True:
-            if self._inbox:
-                return self._inbox.popleft()
-            if self._undelivered:
-                self._tell(self._undelivered)
-                continue
-            if self._reader is None:
-                self._reader = start_task(self._read())
-            if self._reader.done():
-                reader, self._reader = self._reader, None
-                opened = self._open(reader.result())
-                if opened is not None:
-                    return opened
-            elif not self._inbox:
-                self._wakeup = self.loop.create_future()
-                await self._wakeup
+    def fail(self, error: ProtocolError) -> None:
+        """End the connection over something the client sent: one log line, one close code."""
+        logger.warning("%s: closed with %d.", self.path, error.code)
+        self.abort(error.code, error.reason)
 
     async def finish(self) -> None:
         """Let go of the socket after the application has returned."""
-        if self._reader is not None:
-            self._reader.cancel()
+        self._inbox.close()
         self._end(1000, "")
-        if self._writing and self._writer is not None:
-            await asyncio.wait([self._writer])
+        await self._outbox.drained()
 
-    # Inbound -------------------------------------------------------------------------------------
-
-    async def _read(self) -> Event:
-        try:
-            event: Event = await self._server_receive()
-            return event
-        finally:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+    # Inbound
 
     def _open(self, event: Event) -> Event | None:
         if event["type"] != "websocket.receive":
@@ -321,21 +259,14 @@ class Connection:
             self._peer_close = opened
         return None
 
-    def fail(self, error: ProtocolError) -> None:
-        """End the connection over something the client sent: one log line, one close code."""
-        logger.warning("%s: closed with %d.", self.path, error.code)
-        self.abort(error.code, error.reason)
-
-    # Outbound ------------------------------------------------------------------------------------
+    # Outbound
 
     async def _send(self, data: str | bytes) -> None:
         if self.closed:
             return
         if not self._accepted:
             raise LocalError("The application must accept the connection before it sends.")
-        item = _Outgoing(lambda: self._frames(self._session.seal(data)), len(data))
-        self._put(item)
-        await self._written(item)
+        await self._outbox.put(lambda: _sends(self._session.seal(data)), len(data)).wait()
 
     async def _accept(self, event: Event) -> None:
         if self.closed:
@@ -343,90 +274,41 @@ class Connection:
         if self._accepted:
             raise LocalError("The application accepted the connection twice.")
         self._accepted = True
+        await self._outbox.put(lambda: self._accepting(event)).wait()
+
+    def _accepting(self, event: Event) -> list[Event]:
         subprotocol = event.get("subprotocol")
-        if self.profile == V2:
-            if event.get("headers"):
-                logger.warning(
-                    "%s: the headers passed to accept() come after the handshake and are not sent.",
-                    self.path,
-                )
-            item = _Outgoing(lambda: self._frames(self._session.seal_accept(subprotocol)), 0)
-        else:
-            accept = {**event, "subprotocol": self._subprotocol or subprotocol}
-            item = _Outgoing(lambda: [accept], 0)
-        self._put(item)
-        await self._written(item)
+        if self.profile != V2:
+            return [{**event, "subprotocol": self._subprotocol or subprotocol}]
+        if event.get("headers"):
+            logger.warning(
+                "%s: headers passed to accept() come after the handshake and are not sent.",
+                self.path,
+            )
+        return _sends(self._session.seal_accept(subprotocol))
 
-    def _frames(self, frames: Iterable[str | bytes]) -> list[Event]:
-        return [
-            {"type": "websocket.send", "text": frame}
-            if isinstance(frame, str)
-            else {"type": "websocket.send", "bytes": frame}
-            for frame in frames
-        ]
-
-    def _end(self, code: int, reason: str, *, discard: bool = False) -> _Outgoing | None:
+    def _end(self, code: int, reason: str) -> Outgoing | None:
         if self.closed:
             return None
         self.closed = True
-        if discard:
-            self._backlog = 0
-            while self._queue:
-                self._queue.popleft().finish()
         reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
-        item = _Outgoing(lambda: self._closing(code, reason), 0)
-        self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self._wake()
-        self._put(item)
-        return item
+        self._inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason})
+        return self._outbox.put(lambda: self._closing(code, reason))
 
-    def _closing(self, code: int, reason: str) -> Iterable[Event]:
+    def _closing(self, code: int, reason: str) -> Iterator[Event]:
         if not self._accepted and self.profile != V2:
             # A browser sees the code of a close only behind an accept.
             yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
-        try:
-            yield from self._frames(self._session.seal_close(code, reason))
-        except LocalError:
-            pass  # the session failed: its keys are gone, and only the socket can tell the end
+        with suppress(LocalError):  # a failed session has no keys: only the socket tells the end
+            yield from _sends(self._session.seal_close(code, reason))
         yield {"type": "websocket.close", "code": code, "reason": reason}
 
-    def _put(self, item: _Outgoing) -> None:
-        self._queue.append(item)
-        self._backlog += item.size
-        if not self._writing:
-            self._writing = True
-            self._writer = start_task(self._write())
+    def _lost(self) -> None:
+        self.closed = True
 
-    async def _written(self, item: _Outgoing) -> None:
-        """Wait until the server has taken ``item``, which is how a slow client slows its sender."""
-        if not item.done:
-            item.waiter = self.loop.create_future()
-            await item.waiter
-        if item.error is not None:
-            raise item.error
-
-    async def _write(self) -> None:
-        try:
-            while self._queue:
-                item = self._queue.popleft()
-                try:
-                    for event in item.seal():
-                        await self._server_send(event)
-                except (LocalError, ProtocolError) as error:
-                    item.finish(error)  # not sealed: the session is as it was
-                except Exception as error:
-                    # The server could not take a frame that has its counter: nothing can follow it.
-                    self.closed = True
-                    item.finish(error)
-                    while self._queue:
-                        self._queue.popleft().finish(error)
-                else:
-                    item.finish()
-                self._backlog = max(0, self._backlog - item.size)
-                if not self._queue:
-                    self._tell(self._unsent)
-        finally:
-            self._writing = False
+    def _tell_unsent(self) -> None:
+        if self._unsent:
+            self._tell(self._unsent)
 
     def _tell(self, missed: Counter[str]) -> None:
         """Report and forget what could not be sent or delivered."""
@@ -434,3 +316,12 @@ class Connection:
         missed.clear()
         for group, count in told:
             self.tell_gap(group, count)
+
+
+def _sends(frames: Iterable[str | bytes]) -> list[Event]:
+    return [
+        {"type": "websocket.send", "text": frame}
+        if isinstance(frame, str)
+        else {"type": "websocket.send", "bytes": frame}
+        for frame in frames
+    ]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from channels.consumer import AsyncConsumer
+from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 
-from .connection import Connection, Event, Send
+from .connection import Connection, Send
 from .exceptions import InvalidFrame
 
 _JSON_RECEIVERS = (JsonWebsocketConsumer.receive, AsyncJsonWebsocketConsumer.receive)
 
 
-class _NotJson(Exception):
+class _NotJsonError(Exception):
     """The client's message is not what ``decode_json`` takes."""
 
 
@@ -33,9 +34,12 @@ class EncryptedJsonConsumer(AsyncConsumer):
 
     gcrypt: Connection
 
-    async def __call__(
-        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Send
-    ) -> None:
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+        """Run the consumer with a ``send`` that seals.
+
+        Raises:
+            ImproperlyConfigured: there is no ``GcryptMiddleware`` around the consumer.
+        """
         connection = scope.get("gcrypt")
         if not isinstance(connection, Connection):
             raise ImproperlyConfigured(
@@ -47,25 +51,24 @@ class EncryptedJsonConsumer(AsyncConsumer):
         for group in getattr(self, "groups", None) or ():
             await connection.join(group)
         text_only = getattr(type(self), "receive", None) in _JSON_RECEIVERS
-        if hasattr(self, "decode_json"):
+        decode = getattr(self, "decode_json", None)
+        if decode is not None:
             # On the instance, since the class may stand before or behind Channels' own.
-            self.decode_json = _guarded(self.decode_json, is_sync=self._sync)
+            vars(self)["decode_json"] = _guarded(decode, is_sync=isinstance(self, SyncConsumer))
 
-        async def receive_checked() -> Event:
-            event: Event = await receive()
+        async def receive_checked() -> Any:
+            event = await receive()
             if text_only and event["type"] == "websocket.receive" and not event.get("text"):
                 connection.fail(InvalidFrame())
-                return await receive()
+                event = await receive()
             return event
 
         try:
             await super().__call__(scope, receive_checked, connection.send)
-        except _NotJson:
+        except _NotJsonError:
             connection.fail(InvalidFrame())
-            try:
+            with suppress(StopConsumer):
                 await self.dispatch(await receive())
-            except StopConsumer:
-                pass
 
     def gcrypt_gap(self, event: Mapping[str, Any]) -> Any:
         """Handle the gap event of the connection by calling :meth:`group_gap`."""
@@ -76,7 +79,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
 
         Write it as the consumer's other handlers: ``async def``, or ``def`` in a sync consumer.
         """
-        return None if self._sync else _nothing()
+        return None if isinstance(self, SyncConsumer) else _nothing()
 
 
 async def _nothing() -> None:
@@ -90,12 +93,12 @@ def _guarded(decode: Callable[[str], Any], *, is_sync: bool) -> Callable[[str], 
         try:
             return decode(text)
         except (ValueError, RecursionError) as error:
-            raise _NotJson from error
+            raise _NotJsonError from error
 
     async def decode_async(text: str) -> Any:
         try:
             return await decode(text)
         except (ValueError, RecursionError) as error:
-            raise _NotJson from error
+            raise _NotJsonError from error
 
     return decode_sync if is_sync else decode_async

@@ -164,7 +164,7 @@ _BUILT_IN: Mapping[str, Callable[[Scope], Awaitable[Keyring | None]]] = {
 
 
 async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None) -> Keyring | None:
-    """The keys of the connection or request described by ``scope``, or ``None`` if it may have none.
+    """The keys of the connection or request that ``scope`` describes; ``None`` if it gets none.
 
     Args:
         scope: an ASGI scope, or any mapping with ``session`` and ``user``.
@@ -178,7 +178,7 @@ async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None
     chosen = conf.resolver if resolver is None else resolver
     function = _BUILT_IN[chosen] if isinstance(chosen, str) else chosen
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)
+        type(function).__call__
     ):
         answer = await function(scope)
     else:

@@ -1,4 +1,4 @@
-"""``GcryptMiddleware``: negotiates, handshakes, opens inbound frames, refuses plaintext outbound."""
+"""``GcryptMiddleware``: negotiate, handshake, open inbound frames, refuse plaintext outbound."""
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ class GcryptMiddleware:
         return conf.profiles if self.profiles is None else self.profiles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket; pass everything else on untouched."""
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return

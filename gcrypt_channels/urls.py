@@ -1,5 +1,7 @@
 """``path("gcrypt/", include("gcrypt_channels.urls"))`` serves the key endpoint."""
 
+from __future__ import annotations
+
 from django.urls import path
 
 from . import views

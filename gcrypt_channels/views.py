@@ -23,7 +23,7 @@ class _JsonCsrf(CsrfViewMiddleware):
 
 
 def _key(request: HttpRequest) -> HttpResponseBase:
-    """Answer ``{"gcrypt.v1": {"passphrase"}, "gcrypt.v2": {"kid", "psk"}}``, enabled profiles only."""
+    """Answer with a member for each enabled profile; see ``docs/settings.md``, *Key endpoint*."""
     if request.method != "POST":
         response = _error(405, "method", "The key endpoint takes POST.")
         response["Allow"] = "POST"

@@ -32,9 +32,7 @@ def gcrypt_script(context: Context) -> SafeString:
     imports = {"imports": {"gcrypt_channels": static("gcrypt_channels/gcrypt.js")}}
     nonce = _nonce(context)
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    script = format_html(
-        '<script type="importmap"{}>{}</script>', attribute, mark_safe(_script_safe(imports))
-    )
+    script = format_html('<script type="importmap"{}>{}</script>', attribute, _script_safe(imports))
     return script + gcrypt_config(context)
 
 
@@ -69,6 +67,7 @@ def _nonce(context: Context) -> str:
     return str(nonce or "")
 
 
-def _script_safe(value: Any) -> str:
+def _script_safe(value: Any) -> SafeString:
     """JSON that cannot end the script element it stands in."""
-    return json.dumps(value).replace("<", "\\u003C").replace(">", "\\u003E").replace("&", "\\u0026")
+    escapes = {ord("<"): "\\u003C", ord(">"): "\\u003E", ord("&"): "\\u0026"}
+    return mark_safe(json.dumps(value).translate(escapes))  # noqa: S308

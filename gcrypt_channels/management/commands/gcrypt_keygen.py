@@ -14,7 +14,8 @@ class Command(BaseCommand):
     """Prints the passphrase alone, so that a script can take it as it is."""
 
     help = "Print a new random passphrase (256 bits) for GCRYPT_PASSPHRASE."
-    requires_system_checks: list[str] = []  # it is what one runs before the settings are complete
+    # It is what one runs before the settings are complete.
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(secrets.token_urlsafe(PASSPHRASE_BYTES))
