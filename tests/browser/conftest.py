@@ -1,0 +1,110 @@
+"""A real Chromium, and the demo site on a real daphne of each test module's own.
+
+The fixtures of a browser live as long as this package's tests: Playwright's synchronous API keeps
+an event loop running, beside which no asynchronous test of another package could run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.servers import ROOT, Daphne, Site, demo_site
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+LogIn = Callable[[str, str], Page]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        _missing("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database with both users and drawn secrets, to be copied."""
+    return demo_site(tmp_path_factory.mktemp("prepared")).directory
+
+
+@pytest.fixture(scope="module")
+def site(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    directory = tmp_path_factory.mktemp("site")
+    return Site(shutil.copytree(prepared, directory, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def server(site: Site) -> Iterator[Daphne]:
+    with Daphne("demo_project.asgi:application", site) as daphne:
+        yield daphne
+
+
+@pytest.fixture
+def contexts(chromium: Browser) -> Iterator[Callable[[], BrowserContext]]:
+    """Makes browser profiles, each with cookies and a cache of its own."""
+    made: list[BrowserContext] = []
+
+    def make() -> BrowserContext:
+        made.append(chromium.new_context())
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.close()
+
+
+@pytest.fixture
+def log_in(contexts: Callable[[], BrowserContext]) -> LogIn:
+    """`log_in(url, "alice")` logs a user in by hand; the page of a new profile, at `url`/."""
+
+    def do(url: str, user: str) -> Page:
+        page = contexts().new_page()
+        page.goto(f"{url}/accounts/login/")
+        form = page.locator("#login")
+        form.get_by_label("User name").fill(user)
+        form.get_by_label("Password").fill(f"{user}-demo")
+        form.get_by_role("button").click()
+        page.wait_for_url(f"{url}/")
+        return page
+
+    return do
+
+
+@pytest.fixture(scope="session")
+def gcrypt_js() -> None:
+    """The original g-crypt and CryptoJS, installed by npm."""
+    if not (ROOT / "node_modules" / "g-crypt" / "node_modules" / "crypto-js").is_dir():
+        _missing("g-crypt (npm ci)")
