@@ -8,7 +8,12 @@ demo: ## set everything up and serve the demo on http://127.0.0.1:8000/ (PORT=â€
 	@scripts/setup demo
 	@$(PYTHON_ENV) manage.py migrate --verbosity 0
 	@$(PYTHON_ENV) manage.py demo_users
+	@echo "The demo is at http://127.0.0.1:$(PORT)/ for alice (alice-demo) and bob (bob-demo)"
 	@exec .venv/bin/daphne -b 127.0.0.1 -p $(PORT) demo_project.asgi:application
+
+cluster: ## serve the demo from three workers with Redis and nginx (PORT=â€¦ as above)
+	@scripts/setup test
+	@exec $(PYTHON_ENV) -m scripts.cluster $(PORT)
 
 test: ## set everything up and run all of the proof
 	@scripts/setup test
@@ -32,4 +37,4 @@ clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo test lint types floors javascript coverage vectors clean
+.PHONY: help demo cluster test lint types floors javascript coverage vectors clean
