@@ -11,11 +11,11 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol
 
 from .conf import V2, conf
-from .exceptions import LocalError, ProtocolError, TryAgainLater
+from .exceptions import HandshakeTimeout, LocalError, ProtocolError, TryAgainLater
 from .inbox import Inbox, Receive
 from .outbox import Event, Outbox, Outgoing, Send
 from .protocol.classic import ClassicSession
-from .protocol.events import Bytes, Closed, Text
+from .protocol.events import Bytes, Closed, HandshakeDone, Text
 from .protocol.secure import SecureSession
 
 __all__ = ["GAP_EVENT", "Connection", "Event", "Receive", "Send"]
@@ -88,7 +88,7 @@ class Connection:
         session_id: str = "",
         user_id: str = "",
     ) -> None:
-        """``subprotocol`` is what a ``gcrypt.v1`` accept has to name, whatever the application."""
+        """``subprotocol`` is what the accept has to name, whatever the application chooses."""
         self.profile: str = session.profile
         self.path = path
         self.session_id = session_id
@@ -100,6 +100,7 @@ class Connection:
         self._session = session
         self._hub = hub
         self._subprotocol = subprotocol
+        self._opened = False
         self._accepted = False
         self._peer_close: Closed | None = None
         self._inbox = Inbox(receive, self._open)
@@ -220,6 +221,20 @@ class Connection:
 
     # What the middleware calls
 
+    async def handshake(self, kid: bytes, psk: bytes, *, timeout: float) -> tuple[str, ...] | None:
+        """Greet a ``gcrypt.v2`` client under the session key ``psk`` (32 bytes) named ``kid`` (8).
+
+        Returns the subprotocols that its application offers, or ``None`` if the connection ended
+        instead: the client left, did not hold the key, or took more than ``timeout`` seconds.
+        """
+        await self._outbox.put(lambda: self._greeting(kid, psk)).wait()
+        try:
+            event = await asyncio.wait_for(self._inbox.get(), timeout)
+        except asyncio.TimeoutError:
+            self.fail(HandshakeTimeout())
+            return None
+        return event.get("handshake")
+
     def start(self) -> None:
         """Open the stream of events with the one that starts the application."""
         self._inbox.put({"type": "websocket.connect"})
@@ -257,6 +272,8 @@ class Connection:
             return {"type": "websocket.receive", "bytes": opened.data}
         if isinstance(opened, Closed):
             self._peer_close = opened
+        if isinstance(opened, HandshakeDone):
+            return {"type": "gcrypt.handshake", "handshake": opened.subprotocols}
         return None
 
     # Outbound
@@ -279,6 +296,7 @@ class Connection:
     def _accepting(self, event: Event) -> list[Event]:
         subprotocol = event.get("subprotocol")
         if self.profile != V2:
+            self._opened = True
             return [{**event, "subprotocol": self._subprotocol or subprotocol}]
         if event.get("headers"):
             logger.warning(
@@ -286,6 +304,12 @@ class Connection:
                 self.path,
             )
         return _sends(self._session.seal_accept(subprotocol))
+
+    def _greeting(self, kid: bytes, psk: bytes) -> Iterator[Event]:
+        self._opened = True
+        yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
+        if isinstance(self._session, SecureSession):
+            yield from _sends([self._session.hello(kid, psk)])
 
     def _end(self, code: int, reason: str) -> Outgoing | None:
         if self.closed:
@@ -296,7 +320,7 @@ class Connection:
         return self._outbox.put(lambda: self._closing(code, reason))
 
     def _closing(self, code: int, reason: str) -> Iterator[Event]:
-        if not self._accepted and self.profile != V2:
+        if not self._opened:
             # A browser sees the code of a close only behind an accept.
             yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
         with suppress(LocalError):  # a failed session has no keys: only the socket tells the end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,17 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from . import keys
 from .conf import PROFILES, V1, V2, conf, problems
 from .connection import Connection, Receive, Send
-from .exceptions import (
-    HandshakeTimeout,
-    InvalidFrame,
-    NoProfile,
-    NoSessionKey,
-    ProtocolError,
-    TryAgainLater,
-)
-from .hub import Hub, current_hub
+from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
+from .hub import current_hub
 from .protocol.classic import ClassicSession
-from .protocol.events import HandshakeDone
 from .protocol.secure import SecureSession
 
 logger = logging.getLogger(__name__)
@@ -99,16 +90,41 @@ class GcryptMiddleware:
         offered = list(scope.get("subprotocols") or ())
         try:
             profile = negotiate(offered, self._profiles())
-            keyring = await self._resolve(scope)
+            keyring, owner = await self._resolve(scope)
         except ProtocolError as error:
             await _refuse(scope, send, error, offered)
             return
-        serve = self._serve_v2 if profile == V2 else self._serve_v1
-        await serve(scope, receive, send, keyring, offered)
+        session: SecureSession | ClassicSession
+        if profile == V2:
+            session = SecureSession(
+                role="server", max_message=conf.max_message_size, padding=conf.padding
+            )
+        else:
+            session = ClassicSession(keyring.passphrases, max_message=conf.max_message_size)
+        hub = current_hub()
+        connection = Connection(
+            session,
+            receive,
+            send,
+            hub=hub,
+            path=scope.get("path", ""),
+            subprotocol=profile if profile in offered else None,
+            **owner,
+        )
+        try:
+            # Before its first frame, so that no logout misses it.
+            await hub.add(connection)
+            await self._serve(connection, scope, keyring, offered)
+        except TryAgainLater as error:
+            connection.fail(error)
+        finally:
+            await hub.discard(connection)
+            await connection.finish()
 
-    async def _resolve(self, scope: Scope) -> keys.Keyring:
+    async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, dict[str, str]]:
         try:
             keyring = await keys.resolve(scope, self.resolver)
+            owner = await keys.owner(scope)
         except ImproperlyConfigured:
             raise
         except Exception as error:
@@ -116,59 +132,32 @@ class GcryptMiddleware:
             raise TryAgainLater from error
         if keyring is None:
             raise NoSessionKey
-        return keyring
+        return keyring, owner
 
-    async def _serve_v1(
-        self, scope: Scope, receive: Receive, send: Send, keyring: keys.Keyring, offered: list[str]
+    async def _serve(
+        self, connection: Connection, scope: Scope, keyring: keys.Keyring, offered: list[str]
     ) -> None:
-        session = ClassicSession(keyring.passphrases, max_message=conf.max_message_size)
-        connection = await _connect(
-            session, scope, receive, send, subprotocol=V1 if V1 in offered else None
-        )
-        others = [each for each in offered if not each.startswith("gcrypt.")]
-        await self._run(connection, scope, others)
-
-    async def _serve_v2(
-        self, scope: Scope, receive: Receive, send: Send, keyring: keys.Keyring, offered: list[str]
-    ) -> None:
-        key = keyring.session_key(_named_kid(offered))
-        session = SecureSession(
-            role="server", max_message=conf.max_message_size, padding=conf.padding
-        )
-        connection = await _connect(session, scope, receive, send)
-        try:
-            await send({"type": "websocket.accept", "subprotocol": V2})
-            await send({"type": "websocket.send", "bytes": session.hello(key.kid, key.psk)})
-            subprotocols = await asyncio.wait_for(
-                _handshake(session, receive), conf.handshake_timeout
+        """Handshake where the profile has one, then run the application."""
+        if connection.profile == V2:
+            key = keyring.session_key(_named_kid(offered))
+            subprotocols = await connection.handshake(
+                key.kid, key.psk, timeout=conf.handshake_timeout
             )
-        except (ProtocolError, asyncio.TimeoutError) as error:
-            connection.fail(error if isinstance(error, ProtocolError) else HandshakeTimeout())
-        else:
-            if subprotocols is not None:
-                await self._run(connection, scope, list(subprotocols))
+            if subprotocols is None:
                 return
-            connection.closed = True
-        await _disconnect(connection)
-
-    async def _run(self, connection: Connection, scope: Scope, subprotocols: list[str]) -> None:
-        """Run the application, and see the connection off whatever becomes of it."""
-        inner_scope = {**scope, "gcrypt": connection, "subprotocols": subprotocols}
-        # Whatever would go out with the HTTP response comes too late behind the handshake.
-        inner_scope["extensions"] = {
-            name: value
-            for name, value in (scope.get("extensions") or {}).items()
-            if name != "websocket.http.response"
-        }
+        else:
+            subprotocols = tuple(each for each in offered if not each.startswith("gcrypt."))
         outbound = connection.send if self.seal_outbound else connection.refuse_plaintext
         connection.start()
         try:
-            await self.inner(inner_scope, connection.receive, outbound)
+            await self.inner(
+                _inner_scope(scope, connection, subprotocols), connection.receive, outbound
+            )
+        except TryAgainLater:
+            raise  # what the application needs is down, which is no fault of its own
         except Exception:
             connection.abort(1011, "internal error")
             raise
-        finally:
-            await _disconnect(connection)
 
 
 def negotiate(offered: list[str], enabled: Iterable[str]) -> str:
@@ -194,44 +183,16 @@ def _named_kid(offered: list[str]) -> bytes | None:
     return None
 
 
-async def _handshake(session: SecureSession, receive: Receive) -> tuple[str, ...] | None:
-    """Wait for REPLY; ``None`` if the client left instead."""
-    event = await receive()
-    if event["type"] != "websocket.receive":
-        return None
-    frame = event.get("bytes")
-    done = session.receive(event["text"] if frame is None else frame)
-    if not isinstance(done, HandshakeDone):
-        raise InvalidFrame
-    return done.subprotocols
-
-
-async def _connect(
-    session: SecureSession | ClassicSession,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    *,
-    subprotocol: str | None = None,
-) -> Connection:
-    """Make the connection known to the hub before its first frame, so that no logout misses it."""
-    hub: Hub = current_hub()
-    connection = Connection(
-        session,
-        receive,
-        send,
-        hub=hub,
-        path=scope.get("path", ""),
-        subprotocol=subprotocol,
-        **await keys.owner(scope),
-    )
-    await hub.add(connection)
-    return connection
-
-
-async def _disconnect(connection: Connection) -> None:
-    await current_hub().discard(connection)
-    await connection.finish()
+def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[str]) -> Scope:
+    """The application's scope: its own subprotocols, and no HTTP response, which is long sent."""
+    extensions = dict(scope.get("extensions") or {})
+    extensions.pop("websocket.http.response", None)
+    return {
+        **scope,
+        "gcrypt": connection,
+        "subprotocols": list(subprotocols),
+        "extensions": extensions,
+    }
 
 
 async def _refuse(scope: Scope, send: Send, error: ProtocolError, offered: list[str]) -> None:
