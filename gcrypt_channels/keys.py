@@ -72,7 +72,16 @@ class Keyring:
         return cls(passphrases=classic, session_keys=tuple(keys))
 
     def session_key(self, kid: bytes | None) -> SessionKey:
-        """The key that the client named, or the primary if it named none of ours."""
+        """The key that the client named, or the primary if it named none of ours.
+
+        Raises:
+            ImproperlyConfigured: the resolver made a keyring for ``gcrypt.v1`` alone.
+        """
+        if not self.session_keys:
+            raise ImproperlyConfigured(
+                "The passphrase resolver returned a Keyring without session_keys, which gcrypt.v2 "
+                "needs: use Keyring.derive(), or enable gcrypt.v1 alone."
+            )
         for key in self.session_keys:
             if kid is not None and hmac.compare_digest(key.kid, kid):
                 return key

@@ -69,7 +69,7 @@ class GcryptMiddleware:
         ]
         if found:
             raise ImproperlyConfigured(" ".join(f"{each.message} {each.hint}" for each in found))
-        if "shared" in (self.resolver, self.resolver or conf.resolver) and V2 in self._profiles():
+        if (self.resolver or conf.resolver) == "shared" and V2 in self._profiles():
             raise ImproperlyConfigured(
                 "The 'shared' passphrase resolver serves gcrypt.v1 alone: use "
                 "profiles=['gcrypt.v1'], or the 'session' resolver."
