@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 
 from tests.cluster import Cluster
 from tests.servers import ROOT, demo_site
 
-STOP = {signal.SIGINT, signal.SIGTERM}
-
 
 def main() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     directory = ROOT / "demo_project" / "data" / "cluster"
     directory.mkdir(parents=True, exist_ok=True)
     with Cluster(demo_site(directory), port=int(sys.argv[1])) as cluster:
         workers = ", ".join(worker.url for worker in cluster.workers)
         print(f"Serving {cluster.url}/ from {workers}")
         print(f"What Redis sees: redis-cli -p {cluster.redis.port} monitor", flush=True)
-        # Blocked only now: the servers would inherit it, and not stop on a signal either.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-        signal.sigwait(STOP)
+        stop.wait()
 
 
 if __name__ == "__main__":
