@@ -1,0 +1,119 @@
+/** The types of gcrypt.js that are not in its code. Sizes are in bytes, times in milliseconds. */
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+export type Profile = "gcrypt.v1" | "gcrypt.v2";
+
+/** What `EncryptedWebSocket.send` takes. */
+export type Message = string | ArrayBuffer | ArrayBufferView | Blob;
+
+/** A session key in the form in which the key endpoint gives it. */
+export interface SessionKey {
+  /** gcrypt.v2: the key's public name, 16 lower-case hex digits. */
+  kid?: string;
+  /** gcrypt.v2: 32 bytes in base64url. */
+  psk?: string;
+  /** gcrypt.v1 */
+  passphrase?: string;
+}
+
+/** The object that g-crypt's `Crypt(passphrase)` returns, or ours. */
+export interface Cipher {
+  encrypt(value: any): string | Promise<string>;
+  decrypt(text: string): any;
+}
+
+export interface AsyncCipher {
+  /** Rejects with a `TypeError` for a value that JSON cannot express. */
+  encrypt(value: any): Promise<string>;
+  /** Rejects with a `GcryptError`, code `decryption-failed`, whatever is wrong. */
+  decrypt(text: string): Promise<any>;
+}
+
+export interface CryptConstructor {
+  (passphrase: string): AsyncCipher;
+  new (passphrase: string): AsyncCipher;
+}
+
+export interface Options {
+  /** The key endpoint; by default the one in the page's configuration, else `/gcrypt/key/`. */
+  keyUrl?: string;
+  /** By default the one in the page's configuration, else `gcrypt.v2`. */
+  profile?: Profile;
+  /** The class of the socket that carries the frames; by default the global `WebSocket`. */
+  WebSocket?: any;
+  /** Time until `open` is due; by default 20,000. */
+  handshakeTimeout?: number;
+  /** The session key, for a page or program that has it from elsewhere than `keyUrl`. */
+  key?: SessionKey;
+  /** gcrypt.v1: seals and opens with this object; no key is fetched, and WebCrypto is not needed. */
+  crypt?: Cipher;
+  /** The largest message that is accepted; by default 1,048,576. */
+  maxMessage?: number;
+  /** gcrypt.v2: hide the sizes of what is sent. */
+  padding?: boolean;
+  /** Dispatch a `frame` event for each frame. */
+  inspect?: boolean;
+}
+
+export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL";
+
+/** A frame as it was on the wire, beside what is in it. */
+export interface FrameEvent extends Event {
+  readonly direction: "inbound" | "outbound";
+  readonly kind: FrameKind;
+  /** The frame; text in gcrypt.v1. */
+  readonly data: Uint8Array | string;
+  /** Bytes when the kind is `BINARY`. */
+  readonly plaintext: Uint8Array | string;
+}
+
+/** Messages to a group were lost on their way to this page. */
+export interface GapEvent extends Event {
+  readonly group: string;
+  readonly missed: number;
+}
+
+export interface EncryptedErrorEvent extends Event {
+  readonly error: import("./gcrypt.js").GcryptError;
+  readonly message: string;
+}
+
+/** A `CloseEvent` where the runtime has that class. */
+export interface EncryptedCloseEvent extends Event {
+  readonly code: number;
+  readonly reason: string;
+  readonly wasClean: boolean;
+  /**
+   * Whether this end was meant: the server said so under encryption, or this page called `close()`.
+   * Otherwise the socket just ended, and messages may be missing. Always false in gcrypt.v1.
+   */
+  readonly authentic: boolean;
+}
+
+export interface EventMap {
+  /** The application accepted. */
+  open: Event;
+  /** `data` is text, a `Blob` or an `ArrayBuffer`, as in a `WebSocket`. */
+  message: MessageEvent;
+  /** `close` follows. */
+  error: EncryptedErrorEvent;
+  close: EncryptedCloseEvent;
+  gap: GapEvent;
+  frame: FrameEvent;
+}
+
+export type Handlers = { [K in keyof EventMap]: ((event: EventMap[K]) => any) | null };
+
+type Listen<Options> = <K extends keyof EventMap>(
+  type: K,
+  listener: ((event: EventMap[K]) => any) | { handleEvent(event: EventMap[K]): any } | null,
+  options?: Options | boolean,
+) => void;
+
+/** An `EventTarget` that knows its events. */
+export interface Target {
+  addEventListener: Listen<AddEventListenerOptions>;
+  removeEventListener: Listen<EventListenerOptions>;
+  dispatchEvent(event: Event): boolean;
+}
