@@ -72,7 +72,9 @@ class Connection:
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
         groups: the groups joined.
         hears_gaps: whether the application has a handler for :data:`GAP_EVENT`.
+        started: whether the application has been started.
         closed: whether the end has begun; nothing is delivered in either direction any more.
+        close_code: the code that it ended with; 1006 until then, and when the socket just broke.
         loop: the event loop that the connection lives on.
     """
 
@@ -95,7 +97,9 @@ class Connection:
         self.user_id = user_id
         self.groups: set[str] = set()
         self.hears_gaps = False
+        self.started = False
         self.closed = False
+        self.close_code = 1006
         self.loop = asyncio.get_running_loop()
         self._session = session
         self._hub = hub
@@ -237,6 +241,7 @@ class Connection:
 
     def start(self) -> None:
         """Open the stream of events with the one that starts the application."""
+        self.started = True
         self._inbox.put({"type": "websocket.connect"})
 
     def fail(self, error: ProtocolError) -> None:
@@ -254,9 +259,11 @@ class Connection:
 
     def _open(self, event: Event) -> Event | None:
         if event["type"] != "websocket.receive":
-            self.closed = True
             if self._peer_close is not None:
-                return {**event, "code": self._peer_close.code, "reason": self._peer_close.reason}
+                event = {**event, "code": self._peer_close.code, "reason": self._peer_close.reason}
+            if not self.closed:
+                self.closed = True
+                self.close_code = event.get("code") or 1005  # the default of the ASGI specification
             return event
         if self.closed:
             return None
@@ -315,6 +322,7 @@ class Connection:
         if self.closed:
             return None
         self.closed = True
+        self.close_code = code
         reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
         self._inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason})
         return self._outbox.put(lambda: self._closing(code, reason))

@@ -16,6 +16,7 @@ from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
 from .protocol.classic import ClassicSession
 from .protocol.secure import SecureSession
+from .signals import connection_closed, connection_opened, connection_refused
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +89,19 @@ class GcryptMiddleware:
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
         offered = list(scope.get("subprotocols") or ())
+        profile = ""
         try:
             profile = negotiate(offered, self._profiles())
             keyring, owner = await self._resolve(scope)
         except ProtocolError as error:
             await _refuse(scope, send, error, offered)
+            await connection_refused.asend_robust(
+                GcryptMiddleware,
+                profile=profile,
+                path=scope.get("path", ""),
+                user_id="",
+                code=error.code,
+            )
             return
         session: SecureSession | ClassicSession
         if profile == V2:
@@ -120,6 +129,10 @@ class GcryptMiddleware:
         finally:
             await hub.discard(connection)
             await connection.finish()
+            ended = connection_closed if connection.started else connection_refused
+            await ended.asend_robust(
+                GcryptMiddleware, **_facts(connection), code=connection.close_code
+            )
 
     async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, dict[str, str]]:
         try:
@@ -149,6 +162,7 @@ class GcryptMiddleware:
             subprotocols = tuple(each for each in offered if not each.startswith("gcrypt."))
         outbound = connection.send if self.seal_outbound else connection.refuse_plaintext
         connection.start()
+        await connection_opened.asend_robust(GcryptMiddleware, **_facts(connection))
         try:
             await self.inner(
                 _inner_scope(scope, connection, subprotocols), connection.receive, outbound
@@ -181,6 +195,15 @@ def _named_kid(offered: list[str]) -> bytes | None:
         if match:
             return bytes.fromhex(match[1])
     return None
+
+
+def _facts(connection: Connection) -> dict[str, str]:
+    """What the signals tell of a connection."""
+    return {
+        "profile": connection.profile,
+        "path": connection.path,
+        "user_id": connection.user_id,
+    }
 
 
 def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[str]) -> Scope:

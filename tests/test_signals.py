@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.keys import Keyring
+from gcrypt_channels.protocol.secure import SecureSession
+from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+
+SIGNALS = {
+    "opened": connection_opened,
+    "closed": connection_closed,
+    "refused": connection_refused,
+}
+
+
+class Consumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.close(content["code"])
+
+
+def resolver(scope: Any) -> Keyring:
+    return Keyring.derive("the only session")
+
+
+def application(**options: Any) -> GcryptMiddleware:
+    return GcryptMiddleware(Consumer.as_asgi(), **{"resolver": resolver, **options})
+
+
+class Client(WebsocketCommunicator):
+    """One socket to the middleware, up to the WebSocket accept."""
+
+    def __init__(self, app: Any, *subprotocols: str, user: User | None = None) -> None:
+        super().__init__(app, "/ws/", subprotocols=list(subprotocols))
+        if user is not None:
+            self.scope.update({"user": user})  # type: ignore[typeddict-unknown-key]
+
+    async def left(self) -> None:
+        await self.disconnect(1001)
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Every signal in the order it was sent, with its arguments."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    def recorder(name: str) -> Any:
+        async def record(sender: object, signal: object, **arguments: Any) -> None:
+            assert sender is GcryptMiddleware
+            told.append((name, arguments))
+
+        return record
+
+    recorders = {name: recorder(name) for name in SIGNALS}
+    for name, signal in SIGNALS.items():
+        signal.connect(recorders[name])
+    yield told
+    for name, signal in SIGNALS.items():
+        signal.disconnect(recorders[name])
+
+
+async def handshake(client: Client, psk: bytes) -> SecureSession:
+    session = SecureSession(role="client")
+    session.receive(await client.receive_from())
+    await client.send_to(bytes_data=session.reply(psk))
+    return session
+
+
+def facts(profile: str = "gcrypt.v2", user_id: str = "", **code: int) -> dict[str, Any]:
+    return {"profile": profile, "path": "/ws/", "user_id": user_id, **code}
+
+
+async def test_a_connection_is_opened_once_and_closed_once_with_the_code_of_the_application(
+    told: list[Any],
+) -> None:
+    client = Client(application(), "gcrypt.v2", user=User(pk=7))
+    await client.connect()
+    session = await handshake(client, resolver({}).session_keys[0].psk)
+    session.receive(await client.receive_from())  # the accept
+    await client.send_to(bytes_data=session.seal('{"code": 4321}')[0])
+    await client.wait()
+    assert told == [
+        ("opened", facts(user_id="7")),
+        ("closed", facts(user_id="7", code=4321)),
+    ]
+
+
+async def test_the_close_code_of_a_client_is_told(told: list[Any]) -> None:
+    client = Client(application(), "gcrypt.v1")
+    await client.connect()
+    await client.left()
+    assert told == [
+        ("opened", facts("gcrypt.v1")),
+        ("closed", facts("gcrypt.v1", code=1001)),
+    ]
+
+
+async def test_the_code_of_an_authenticated_close_counts_before_that_of_the_socket(
+    told: list[Any],
+) -> None:
+    client = Client(application(), "gcrypt.v2")
+    await client.connect()
+    session = await handshake(client, resolver({}).session_keys[0].psk)
+    session.receive(await client.receive_from())
+    await client.send_to(bytes_data=session.seal_close(3000, "done")[0])
+    await client.left()
+    assert told[1] == ("closed", facts(code=3000))
+
+
+async def test_an_invalid_frame_is_told_as_4400(told: list[Any]) -> None:
+    client = Client(application(), "gcrypt.v1")
+    await client.connect()
+    await client.send_to(text_data="{}")
+    await client.wait()
+    assert told[1] == ("closed", facts("gcrypt.v1", code=4400))
+
+
+async def test_a_client_without_a_profile_is_refused_without_being_opened(
+    told: list[Any],
+) -> None:
+    client = Client(application(profiles=["gcrypt.v2"]), "gcrypt.v1")
+    await client.connect()
+    await client.wait()
+    assert told == [("refused", facts("", code=4406))]
+
+
+async def test_a_client_without_a_key_is_refused(told: list[Any]) -> None:
+    client = Client(application(resolver=lambda scope: None), "gcrypt.v2")
+    await client.connect()
+    await client.wait()
+    assert told == [("refused", facts(code=4401))]
+
+
+async def test_a_client_with_the_wrong_key_is_refused(told: list[Any]) -> None:
+    client = Client(application(), "gcrypt.v2")
+    await client.connect()
+    await client.receive_from()
+    await client.send_to(bytes_data=b"\x02" + bytes(48))
+    await client.wait()
+    assert told == [("refused", facts(code=4400))]
+
+
+async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with_its_own_code(
+    told: list[Any],
+) -> None:
+    client = Client(application(), "gcrypt.v2")
+    await client.connect()
+    await client.receive_from()
+    await client.left()
+    assert told == [("refused", facts(code=1001))]
+
+
+@pytest.fixture
+async def broken_receiver() -> AsyncIterator[None]:
+    async def fail(**arguments: Any) -> None:
+        raise RuntimeError("a receiver of the project")
+
+    connection_opened.connect(fail)
+    yield
+    connection_opened.disconnect(fail)
+
+
+@pytest.mark.usefixtures("broken_receiver")
+async def test_a_receiver_that_raises_harms_no_connection(told: list[Any]) -> None:
+    client = Client(application(), "gcrypt.v1")
+    assert await client.connect() == (True, "gcrypt.v1")
+    await client.left()
+    assert [name for name, _ in told] == ["opened", "closed"]
