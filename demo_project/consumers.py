@@ -58,7 +58,7 @@ class ChatConsumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         match content:
             case {"message": str(text)}:
-                user = self.scope["user"].get_username()
+                user = str(self.scope["user"])
                 event = {"type": "chat.message", "user": user, "message": text}
                 await self.channel_layer.group_send(self.group, event)
             case _:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from demo_project.local_secrets import local_secret
 
@@ -32,7 +33,7 @@ GCRYPT_PASSPHRASE = [os.environ.get("GCRYPT_PASSPHRASE") or local_secret(DATA_DI
 if previous := os.environ.get("GCRYPT_PASSPHRASE_PREVIOUS"):
     GCRYPT_PASSPHRASE.append(previous)
 
-GCRYPT = {"PROFILES": ["gcrypt.v2", "gcrypt.v1"]}  # v1 for the classic page
+GCRYPT: dict[str, Any] = {"PROFILES": ["gcrypt.v2", "gcrypt.v1"]}  # v1 for the classic page
 
 # --- Django and Channels ----------------------------------------------------------------------
 

@@ -90,12 +90,16 @@ class Proxy:
         """Cut every connection without a WebSocket close, as a lost network does."""
         self._call(self._sever())
 
+    def abort(self) -> None:
+        """The same, from within `change`."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _sever(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
+        self.abort()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
 

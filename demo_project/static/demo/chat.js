@@ -26,8 +26,8 @@ const link = keepOpen("/ws/chat/lobby/", {
   status: document.getElementById("status"),
   options: { inspect: true },
   on: {
-    frame: ({ direction, data }) => {
-      if (direction === "inbound") lastFrame = data;
+    frame: ({ direction, kind, data }) => {
+      if (direction === "inbound" && kind === "TEXT") lastFrame = data;
     },
     message: ({ data }) => addMessage(JSON.parse(data)),
   },

@@ -20,8 +20,13 @@ function open() {
   });
 }
 
-const count = () => link.socket?.readyState === WebSocket.OPEN && link.socket.sendJSON({ id: value });
-const goOn = () => running && count();
+function count() {
+  if (link.socket.readyState === WebSocket.OPEN) link.socket.sendJSON({ id: value });
+}
+
+function goOn() {
+  if (running) count();
+}
 
 function receive({ data }) {
   value = JSON.parse(data).id;

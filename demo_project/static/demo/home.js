@@ -7,14 +7,15 @@ const ROWS = 6;
 const log = document.getElementById("log");
 const button = document.getElementById("count");
 let number = 0;
-let untilQuiet = 3; // counts on by itself, then waits for the visitor
+let untilQuiet = 2; // counts on by itself, then waits for the visitor
 
-function addRow({ direction, plaintext, data }) {
+function addRow({ direction, kind, plaintext, data }) {
+  const isMessage = kind === "TEXT";
   const row = document.createElement("li");
-  row.className = direction;
+  row.className = isMessage ? direction : `${direction} handshake`;
   const plain = document.createElement("span");
   plain.className = "plain";
-  plain.textContent = plaintext;
+  plain.textContent = isMessage ? plaintext : "handshake";
   row.append(plain, wire(data));
   log.append(row);
   while (log.children.length > ROWS) log.firstChild.remove();
@@ -30,9 +31,11 @@ const link = keepOpen("/ws/counter/", {
       if (--untilQuiet > 0) link.socket.sendJSON({ id: number });
     },
     frame: (event) => {
-      if (isMessage(event)) addRow(event);
+      if (event.kind !== "CONTROL") addRow(event);
     },
   },
 });
 
-button.addEventListener("click", () => link.socket.sendJSON({ id: number }));
+button.addEventListener("click", () => {
+  if (link.socket.readyState === WebSocket.OPEN) link.socket.sendJSON({ id: number });
+});

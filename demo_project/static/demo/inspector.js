@@ -145,8 +145,8 @@ function start(profile, status) {
         awaited[profile] = { outbound: [], inbound: [] };
         links[profile].raw = raw;
       },
-      frame: ({ direction, type, data }) => {
-        if (type === "TEXT") awaited[profile][direction].shift()?.showFrame(profile, direction, data);
+      frame: ({ direction, kind, data }) => {
+        if (kind === "TEXT") awaited[profile][direction].shift()?.showFrame(profile, direction, data);
       },
     },
   });

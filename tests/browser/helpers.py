@@ -1,0 +1,40 @@
+"""What several browser tests do on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page, WebSocket, expect
+
+LogIn = Callable[[str, str], Page]
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def watch_frames(page: Page) -> list[str | bytes]:
+    """The data frames of every socket that the page will open, in the order seen."""
+    frames: list[str | bytes] = []
+
+    def record(frame: str | bytes) -> None:
+        frames.append(frame)
+
+    def watch(socket: WebSocket) -> None:
+        socket.on("framesent", record)
+        socket.on("framereceived", record)
+
+    page.on("websocket", watch)
+    return frames
+
+
+def expect_count(page: Page, number: int) -> None:
+    """On the counter page: one message there and back leads to `number`."""
+    page.get_by_role("button", name="Count on").click()
+    expect(page.locator("#number")).to_have_text(str(number))
