@@ -46,10 +46,10 @@ def gcrypt_config(context: Context) -> SafeString:
         "csrfHeader": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
     }
     request = context.get("request")
-    if isinstance(request, HttpRequest) and (
-        settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
-    ):
-        config["csrfToken"] = get_token(request)
+    if isinstance(request, HttpRequest):
+        token = get_token(request)  # also makes Django send the cookie, on a page without a form
+        if settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY:
+            config["csrfToken"] = token
     return json_script(config, CONFIG_ID)
 
 
