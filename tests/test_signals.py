@@ -39,7 +39,7 @@ class Client(WebsocketCommunicator):
     def __init__(self, app: Any, *subprotocols: str, user: User | None = None) -> None:
         super().__init__(app, "/ws/", subprotocols=list(subprotocols))
         if user is not None:
-            self.scope.update({"user": user})  # type: ignore[typeddict-unknown-key]
+            self.scope.update({"user": user})  # type: ignore[misc]
 
     async def left(self) -> None:
         await self.disconnect(1001)

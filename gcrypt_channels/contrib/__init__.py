@@ -1,0 +1,1 @@
+"""Connections to other people's libraries, each needing an extra of the package."""

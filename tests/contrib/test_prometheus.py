@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.testing import WebsocketCommunicator
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.contrib import prometheus
+from gcrypt_channels.keys import Keyring
+from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+
+SIGNALS = (connection_opened, connection_closed, connection_refused)
+
+
+class Consumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    pass
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    for signal in SIGNALS:
+        monkeypatch.setattr(signal, "receivers", [])
+    registry = CollectorRegistry()
+    prometheus.register(registry)
+    return registry
+
+
+def client(*subprotocols: str, profiles: tuple[str, ...] = ("gcrypt.v1",)) -> WebsocketCommunicator:
+    application = GcryptMiddleware(
+        Consumer.as_asgi(), profiles=profiles, resolver=lambda scope: Keyring.derive("anyone")
+    )
+    return WebsocketCommunicator(application, "/ws/", subprotocols=list(subprotocols))
+
+
+def value(registry: CollectorRegistry, name: str, **labels: Any) -> float | None:
+    return registry.get_sample_value(f"gcrypt_connections{name}", labels)
+
+
+async def test_connections_are_counted_while_they_are_open_and_when_they_close(
+    registry: CollectorRegistry,
+) -> None:
+    first, second = client("gcrypt.v1"), client()
+    await first.connect()
+    await second.connect()
+    assert value(registry, "", profile="gcrypt.v1") == 2
+    await first.disconnect(1001)
+    await second.send_to(text_data="{}")
+    await second.wait()
+    assert value(registry, "", profile="gcrypt.v1") == 0
+    assert value(registry, "_opened_total", profile="gcrypt.v1") == 2
+    assert value(registry, "_closed_total", profile="gcrypt.v1", code="1001") == 1
+    assert value(registry, "_closed_total", profile="gcrypt.v1", code="4400") == 1
+    assert b"gcrypt_connections_refused_total{" not in generate_latest(registry)
+
+
+async def test_a_failed_handshake_counts_as_refused_alone(registry: CollectorRegistry) -> None:
+    stranger = client("gcrypt.v2", profiles=("gcrypt.v2",))
+    await stranger.connect()
+    await stranger.receive_from()
+    await stranger.send_to(bytes_data=b"\x02 not a reply")
+    await stranger.wait()
+    assert value(registry, "_refused_total", profile="gcrypt.v2", code="4400") == 1
+    assert value(registry, "_opened_total", profile="gcrypt.v2") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "label"), [(1015, "1015"), (1016, "1xxx"), (3999, "3xxx"), (4999, "4xxx")]
+)
+async def test_the_codes_that_a_client_may_choose_share_few_labels(
+    registry: CollectorRegistry, code: int, label: str
+) -> None:
+    visitor = client()
+    await visitor.connect()
+    await visitor.disconnect(code)
+    assert value(registry, "_closed_total", profile="gcrypt.v1", code=label) == 1
+
+
+def test_registering_twice_is_an_error(registry: CollectorRegistry) -> None:
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        prometheus.register(registry)
