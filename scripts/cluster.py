@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 
-from tests.cluster import Cluster
+from tests.cluster.processes import Cluster
 from tests.servers import ROOT, demo_site
 
 

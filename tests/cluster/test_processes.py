@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.cluster import WORKERS, Cluster
+from tests.cluster.processes import WORKERS, Cluster
 from tests.servers import demo_site
 
 pytestmark = pytest.mark.cluster
