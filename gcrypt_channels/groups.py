@@ -1,0 +1,96 @@
+"""Sealed messages to groups: from any process, to every connection that joined.
+
+A synchronous caller uses the twins, ``broadcast_sync`` and ``group_send_sync``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+
+from .conf import conf
+from .exceptions import LocalError
+from .hub import check_group, deliver_here
+from .layer import CONTROL_GROUP, USER_GROUP, Kind, send
+
+
+async def broadcast(group: str, content: Any) -> None:
+    """Send ``content`` as JSON to the client of every connection in ``group``.
+
+    It is encoded once, passes through no consumer, and reaches ``gcrypt.v1`` and ``gcrypt.v2``
+    clients alike.
+
+    Raises:
+        TryAgainLater: the channel layer is down.
+        TypeError, ValueError: ``content`` has no JSON form.
+        LocalError: the group's name is empty, or one of the package's own.
+    """
+    _check(group)
+    await _publish(group, Kind.BROADCAST, _encode(content))
+
+
+async def group_send(group: str, event: Mapping[str, Any]) -> None:
+    """Send an event to the consumer of every connection in ``group``.
+
+    ``{"type": "chat.message", …}`` calls ``chat_message(event)``, as with
+    ``channel_layer.group_send``; but the channel layer sees ciphertext alone.
+
+    Raises:
+        TryAgainLater: the channel layer is down.
+        TypeError, ValueError: the event has no JSON form.
+        LocalError: the group's name is empty or one of the package's own; or the event's type is
+            missing, or one that belongs to the server or to the package.
+    """
+    _check(group)
+    kind = event.get("type")
+    if not isinstance(kind, str) or not kind or kind.startswith(("websocket.", "gcrypt.", "_")):
+        raise LocalError("An event needs a type that names a handler of the application's own.")
+    await _publish(group, Kind.EVENT, _encode(event))
+
+
+def user_group(user: Any) -> str:
+    """The group of all connections of ``user``, in all tabs; nobody else can join it."""
+    return f"{USER_GROUP}{user.pk}"
+
+
+async def publish_control(message: Mapping[str, Any]) -> None:
+    """Hand ``message`` to the :func:`~gcrypt_channels.hub.on_control` handlers of all processes.
+
+    This process's own are called whether the channel layer works or not.
+
+    Args:
+        message: JSON values; ``"op"`` names the handler.
+
+    Raises:
+        TryAgainLater: the channel layer is down: only this process has been told.
+    """
+    payload = _encode(message)
+    deliver_here(CONTROL_GROUP, Kind.CONTROL, payload)
+    layer = get_channel_layer(conf.channel_layer)
+    if layer is not None:
+        await send(layer, CONTROL_GROUP, Kind.CONTROL, payload)
+
+
+async def _publish(group: str, kind: Kind, payload: bytes) -> None:
+    layer = get_channel_layer(conf.channel_layer)
+    if layer is None:
+        deliver_here(group, kind, payload)
+    else:
+        await send(layer, group, kind, payload)
+
+
+def _check(group: str) -> None:
+    if not group.startswith(USER_GROUP):
+        check_group(group)
+
+
+def _encode(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+broadcast_sync = async_to_sync(broadcast)
+group_send_sync = async_to_sync(group_send)
