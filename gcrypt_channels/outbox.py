@@ -17,7 +17,8 @@ from .exceptions import LocalError, ProtocolError
 
 Event = Mapping[str, Any]
 Send = Callable[[Any], Awaitable[None]]
-Seal = Callable[[], Iterable[Event]]
+Seal = Callable[[], Iterable[Any]]
+"""Seals a message, and yields what `send` takes: the events or frames that carry it."""
 
 T = TypeVar("T")
 

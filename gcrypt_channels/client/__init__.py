@@ -1,0 +1,32 @@
+"""A Python client, on the ``websockets`` library: ``pip install 'gcrypt_channels[client]'``.
+
+With keys at hand::
+
+    async with connect("wss://example.org/ws/counter/", kid=kid, psk=psk) as socket:
+        await socket.send_json({"id": 1})
+        answer = await socket.receive_json()
+
+With a user's name and password::
+
+    site = DjangoSession("https://example.org")
+    await site.login("alice", password)
+    async with site.connect("/ws/counter/") as socket:
+        ...
+
+See ``docs/python-client.md``.
+"""
+
+from __future__ import annotations
+
+try:
+    import websockets as _websockets  # noqa: F401 - only to say what is missing
+except ImportError as error:
+    raise ImportError(
+        "gcrypt_channels.client needs the websockets library: pip install 'gcrypt_channels[client]'"
+    ) from error
+
+from .connection import ClientConnection
+from .opening import connect
+from .site import DjangoSession
+
+__all__ = ["ClientConnection", "DjangoSession", "connect"]

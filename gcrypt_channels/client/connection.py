@@ -1,0 +1,227 @@
+"""One encrypted WebSocket as its client sees it: plain messages in, plain messages out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection as Socket
+from websockets.exceptions import ConnectionClosed as SocketClosed
+from websockets.exceptions import WebSocketException
+
+from ..conf import V1
+from ..crypto import jsontext
+from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
+from ..keys import SessionKey
+from ..outbox import Outbox, Seal, start_task
+from ..protocol.classic import ClassicSession
+from ..protocol.events import Accepted, Bytes, Closed, Event, Gap, HelloReceived, Text
+from ..protocol.secure import SecureSession
+from .key import KeySource
+
+__all__ = ["ClientConnection"]
+
+logger = logging.getLogger(__name__)
+
+MAX_REASON = 123
+"""Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
+
+GapHandler = Callable[[str, int], None]
+
+
+class ClientConnection:
+    """What :func:`~gcrypt_channels.client.connect` yields.
+
+    Any number of tasks may send; one at a time may receive. A cancelled ``send`` or ``receive``
+    leaves the connection in step.
+
+    Attributes:
+        profile: ``"gcrypt.v2"`` or ``"gcrypt.v1"``.
+        subprotocol: the one that the application chose; ``None`` with ``gcrypt.v1``.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        session: SecureSession | ClassicSession,
+        *,
+        on_gap: GapHandler | None = None,
+    ) -> None:
+        self.profile: str = session.profile
+        self.subprotocol: str | None = None
+        self._socket = socket
+        self._session = session
+        self._on_gap = on_gap
+        self._outbox = Outbox(socket.send, on_idle=_nothing, on_lost=_nothing)
+        self._end: Closed | None = None
+        self._authentic = False
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.profile} {'open' if self._end is None else 'closed'}>"
+
+    # Messages
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a text or binary message, of JSON text with ``gcrypt.v1``.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            MessageTooBig: the message is over what the server accepts; nothing was sent.
+            LocalError: this profile cannot carry the message; nothing was sent.
+        """
+        if self._end is not None:
+            raise self._closed()
+        await self._write(lambda: self._session.seal(message), len(message))
+
+    async def send_json(self, value: object) -> None:
+        """Send a value as JSON text. See :meth:`send`."""
+        await self.send(jsontext.serialize(value))
+
+    async def receive(self) -> str | bytes:
+        """Wait for the next message.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            ProtocolError: what came was not valid, or too big; the connection has been closed.
+        """
+        while True:
+            try:
+                event = await self._next_event()
+            except ProtocolError as error:
+                await self.fail(error)
+                raise
+            if isinstance(event, Text | Bytes):
+                return event.data
+            if isinstance(event, Gap):
+                self._tell_gap(event)
+
+    async def receive_json(self) -> Any:
+        """Wait for the next message, which has to be JSON text.
+
+        Raises ``ValueError`` when it is something else, or what :meth:`receive` raises.
+        """
+        message = await self.receive()
+        if isinstance(message, bytes):
+            raise ValueError("a binary message is not JSON text")
+        return jsontext.parse(message)
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Iterate over the messages until the server closes with 1000 or 1001.
+
+        Any other end raises :class:`ConnectionClosed`, and so does one that the server did not
+        authenticate, since messages may be missing; ``gcrypt.v1`` cannot tell.
+        """
+        while True:
+            try:
+                message = await self.receive()
+            except ConnectionClosed as error:
+                if error.code in (1000, 1001) and (error.authentic or self.profile == V1):
+                    return
+                raise
+            yield message
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close behind what was sent so far; does nothing when the connection has ended.
+
+        Args:
+            code: 1000, or 3000 to 4999 for the application's own.
+            reason: told to the server, under encryption with ``gcrypt.v2``; 123 bytes at most.
+        """
+        if code != 1000 and not 3000 <= code <= 4999:
+            raise ValueError("a client closes with 1000 or 3000 to 4999")
+        if len(reason.encode()) > MAX_REASON:
+            raise ValueError(f"a close reason takes {MAX_REASON} bytes at most")
+        if self._end is not None:
+            return
+        self._end, self._authentic = Closed(code, reason), True
+        with suppress(ConnectionClosed, LocalError):
+            await self._write(lambda: self._session.seal_close(code, reason))
+        await self._shut(code, reason)
+
+    # Opening and ending
+
+    async def open(
+        self, key: SessionKey | None, key_source: KeySource | None, subprotocols: Sequence[str]
+    ) -> None:
+        """See that the server speaks the profile, and for ``gcrypt.v2`` shake hands under ``key``.
+
+        Returns when the application has accepted. See ``docs/protocol.md``, *Negotiation*.
+        """
+        if self._socket.subprotocol != self.profile:
+            raise NoProfile("the server does not speak this profile")
+        session = self._session
+        if not isinstance(session, SecureSession) or key is None:
+            return
+        hello = await self._next_event()
+        kid = hello.kid if isinstance(hello, HelloReceived) else None
+        if kid != key.kid and key_source is not None:
+            key = await key_source()
+        if kid != key.kid:
+            raise NoSessionKey("the server uses another session key")
+        psk = key.psk
+        await self._write(lambda: [session.reply(psk, subprotocols)])
+        event: Event | None = None
+        while not isinstance(event, Accepted):
+            event = await self._next_event()
+        self.subprotocol = event.subprotocol
+
+    async def fail(self, error: ProtocolError) -> None:
+        """Close over something the server did or lacked."""
+        self._end = Closed(error.code, error.reason)
+        await self._shut(error.code, error.reason)
+
+    def _closed(self, error: SocketClosed | None = None) -> ConnectionClosed:
+        """The end as it is known, or else as the socket tells it."""
+        if self._end is not None:
+            return ConnectionClosed(*self._end, authentic=self._authentic)
+        told = error and (error.rcvd or error.sent)
+        return ConnectionClosed(told.code, told.reason) if told else ConnectionClosed()
+
+    async def _shut(self, code: int, reason: str) -> None:
+        closing = start_task(self._socket.close(code, reason))
+        await self._drain()
+        await closing
+
+    async def _drain(self) -> None:
+        """Drop what still comes; unread, it would keep the server's close frame from being read."""
+        with suppress(WebSocketException):  # the end, or another task that reads and drains
+            while True:
+                await self._socket.recv()
+
+    # Frames
+
+    async def _write(self, seal: Seal, size: int = 0) -> None:
+        try:
+            await self._outbox.put(seal, size).wait()
+        except SocketClosed as error:
+            # What came before the end may still be unread, and so may an authenticated close.
+            raise self._closed(error) from None
+
+    async def _next_event(self) -> Event | None:
+        try:
+            frame = await self._socket.recv()
+        except SocketClosed as error:
+            closed = self._closed(error)
+            self._end = Closed(closed.code, closed.reason)
+            raise closed from None
+        if self._end is not None:  # it was closed on this side
+            await self._drain()
+            raise self._closed()
+        event = self._session.receive(frame)
+        if isinstance(event, Closed):
+            self._end, self._authentic = event, True
+            await self._shut(1000, "")
+            raise self._closed()
+        return event
+
+    def _tell_gap(self, gap: Gap) -> None:
+        if self._on_gap is None:
+            logger.warning("%d messages of the group %r were lost.", gap.missed, gap.group)
+        else:
+            self._on_gap(gap.group, gap.missed)
+
+
+def _nothing() -> None:
+    pass
