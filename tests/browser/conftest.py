@@ -39,7 +39,11 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         _missing("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=CHROMIUM_FLAGS,
+            ignore_default_args=["--disable-back-forward-cache"],  # people have it
+        )
         yield browser
         browser.close()
 
