@@ -1,5 +1,6 @@
 PORT ?= 8000
 PYTHON_ENV := .venv/bin/python
+BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 help: ## list the targets
 	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 36
@@ -32,9 +33,17 @@ vectors: ## make tests/vectors/*.json again
 	@scripts/setup test
 	@$(PYTHON_ENV) scripts/make_vectors.py
 
+bench: ## measure what the figures in benchmarks/README.md say
+	@scripts/setup test
+	@set -e; for each in $(BENCHMARKS); do echo "== $$each"; $(PYTHON_ENV) -m benchmarks.$$each; done
+
+docs-shots: ## take the pictures in docs/images again
+	@scripts/setup test
+	@$(PYTHON_ENV) scripts/screenshots.py
+
 clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .venv .tox node_modules build dist htmlcov .coverage .hypothesis
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo cluster test lint types floors javascript coverage vectors clean
+.PHONY: help demo cluster test lint types floors javascript coverage vectors bench docs-shots clean
