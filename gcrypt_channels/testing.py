@@ -67,9 +67,9 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         profile: str = V2,
         resolver: str | Callable[..., Any] | None = None,
     ) -> None:
+        super().__init__(application, path, list(headers or ()))
         if profile not in PROFILES:
             raise ValueError(f"The profiles are {PROFILES}.")
-        super().__init__(application, path, list(headers or ()))
         self._user = user
         self._session = session
         self._profile = profile

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import AsyncClient, TestCase
+
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.exceptions import LocalError, MessageTooBig
+from gcrypt_channels.keys import Keyring
+from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.consumers import ECHO_CONSUMERS, PlainEcho
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PROFILES = ["gcrypt.v2", "gcrypt.v1"]
+
+
+def with_auth(consumer: Any) -> Any:
+    return AuthMiddlewareStack(GcryptMiddleware(consumer))
+
+
+STACKS = [GcryptMiddleware, with_auth]
+
+
+class Counter(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send_json({"id": content["id"] + 1, "user": str(self.scope["user"])})
+
+
+class Doorman(EncryptedJsonConsumer, JsonWebsocketConsumer):
+    """Accepts those who offer `tea`, and closes with what they ask for."""
+
+    def connect(self) -> None:
+        if "tea" in self.scope["subprotocols"]:
+            self.accept("tea")
+        else:
+            self.close(4123, "no tea")
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.send_json("bye")
+        self.close(**content)
+
+
+@pytest.fixture
+async def alice() -> User:
+    user: User = await User.objects.acreate_user("alice")
+    return user
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_consumer_test_is_as_short_as_with_channels(
+    alice: User, profile: str, stack: Any
+) -> None:
+    application = stack(Counter.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice, profile=profile)
+    assert await communicator.connect() == (True, None)
+    await communicator.send_json_to({"id": 1})
+    assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
+    assert await communicator.receive_nothing()
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("consumer", ECHO_CONSUMERS)
+async def test_text_and_bytes_come_back_as_what_they_are(alice: User, consumer: Any) -> None:
+    application = GcryptMiddleware(consumer.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    assert await communicator.connect() == (True, None)
+    await communicator.send_to(text_data="text")
+    assert await communicator.receive_from() == "text"
+    await communicator.send_to(bytes_data=b"\x00bytes")
+    assert await communicator.receive_from() == b"\x00bytes"
+    await communicator.send_to(text_data="large" * 100_000)  # in fragments
+    assert await communicator.receive_from() == "large" * 100_000
+    await communicator.disconnect()
+
+
+async def test_the_consumers_choice_of_a_subprotocol_is_returned(alice: User) -> None:
+    application = GcryptMiddleware(Doorman.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(
+        application, "/", subprotocols=["coffee", "tea"], user=alice
+    )
+    assert await communicator.connect() == (True, "tea")
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_a_refusal_returns_the_consumers_code(alice: User, profile: str) -> None:
+    application = GcryptMiddleware(Doorman.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice, profile=profile)
+    assert await communicator.connect() == (False, 4123)
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_what_follows_the_accept_at_once_is_received(alice: User, profile: str) -> None:
+    class Greeter(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.accept()
+            await self.send_json("hello")
+            await self.close(4001)
+
+    communicator = EncryptedWebsocketCommunicator(
+        GcryptMiddleware(Greeter.as_asgi()), "/", user=alice, profile=profile
+    )
+    assert await communicator.connect() == (True, None)
+    assert await communicator.receive_json_from() == "hello"
+    assert (await communicator.receive_output())["code"] == 4001
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_the_consumers_close_is_an_output_with_code_and_reason(
+    alice: User, profile: str
+) -> None:
+    application = GcryptMiddleware(Doorman.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(
+        application, "/", subprotocols=["tea"], user=alice, profile=profile
+    )
+    await communicator.connect()
+    await communicator.send_json_to({"code": 4002, "reason": "empty pot"})
+    assert not await communicator.receive_nothing()
+    assert await communicator.receive_json_from() == "bye"
+    closed = await communicator.receive_output()
+    assert closed == {"type": "websocket.close", "code": 4002, "reason": "empty pot"}
+    await communicator.disconnect()
+
+
+async def test_the_disconnect_code_reaches_the_consumer(alice: User) -> None:
+    codes: list[int] = []
+
+    class Leaving(EncryptedJsonConsumer, JsonWebsocketConsumer):
+        def disconnect(self, code: int) -> None:
+            codes.append(code)
+
+    application = GcryptMiddleware(Leaving.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    await communicator.connect()
+    await communicator.disconnect(code=3001)
+    assert codes == [3001]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_without_a_login_the_middleware_refuses(profile: str) -> None:
+    application = with_auth(Counter.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", profile=profile)
+    assert await communicator.connect() == (False, 4401)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_session_serves_in_place_of_a_user(alice: User, stack: Any) -> None:
+    client = AsyncClient()
+    await client.aforce_login(alice)
+    communicator = EncryptedWebsocketCommunicator(
+        stack(Counter.as_asgi()), "/", session=await client.asession()
+    )
+    assert await communicator.connect() == (True, None)
+    await communicator.send_json_to({"id": 1})
+    assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
+    await communicator.disconnect()
+
+
+async def test_an_anonymous_session_serves_where_the_settings_allow_it(settings: Any) -> None:
+    settings.GCRYPT = {"ANONYMOUS": True}
+    session = import_module(settings.SESSION_ENGINE).SessionStore()
+    application = with_auth(ECHO_CONSUMERS[0].as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", session=session)
+    assert await communicator.connect() == (True, None)
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "signed_cookies"])
+async def test_every_session_engine_serves(alice: User, settings: Any, engine: str) -> None:
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    application = with_auth(Counter.as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    assert await communicator.connect() == (True, None)
+    await communicator.send_json_to({"id": 1})
+    assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
+    await communicator.disconnect()
+
+
+async def test_a_cookie_of_the_test_stays_beside_the_sessions(alice: User) -> None:
+    seen: dict[str, str] = {}
+
+    class Cookies(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            seen.update(self.scope["cookies"])
+            await self.accept()
+
+    communicator = EncryptedWebsocketCommunicator(
+        with_auth(Cookies.as_asgi()),
+        "/",
+        [(b"cookie", b"taste=chocolate")],
+        user=alice,
+    )
+    assert await communicator.connect() == (True, None)
+    assert seen["taste"] == "chocolate"
+    assert settings.SESSION_COOKIE_NAME in seen
+    await communicator.disconnect()
+
+
+async def test_a_resolver_of_the_middleware_is_given_to_both() -> None:
+    async def by_path(scope: Any) -> Keyring:
+        return Keyring.derive("path", scope["path"])
+
+    application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi(), resolver=by_path)
+    communicator = EncryptedWebsocketCommunicator(application, "/room/7/", resolver=by_path)
+    assert await communicator.connect() == (True, None)
+    await communicator.send_to(text_data="here")
+    assert await communicator.receive_from() == "here"
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_a_resolver_that_the_communicator_does_not_know_is_pointed_out(
+    alice: User, profile: str
+) -> None:
+    async def own(scope: Any) -> str:
+        return "the middleware's own passphrase"
+
+    application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi(), resolver=own)
+    communicator = EncryptedWebsocketCommunicator(application, "/", profile=profile)
+    with pytest.raises(AssertionError, match="resolver="):
+        await communicator.connect()
+
+
+async def test_an_application_without_the_middleware_is_pointed_out(alice: User) -> None:
+    communicator = EncryptedWebsocketCommunicator(PlainEcho.as_asgi(), "/", user=alice)
+    with pytest.raises(AssertionError, match="GcryptMiddleware"):
+        await communicator.connect()
+
+
+async def test_a_message_before_the_accept_is_the_tests_mistake(alice: User) -> None:
+    application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    with pytest.raises(LocalError):
+        await communicator.send_to(text_data="too early")
+
+
+async def test_a_message_over_the_servers_limit_is_the_tests_mistake(
+    alice: User, settings: Any
+) -> None:
+    settings.GCRYPT = {"MAX_MESSAGE_SIZE": 1024}
+    application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi())
+    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    await communicator.connect()
+    with pytest.raises(MessageTooBig):
+        await communicator.send_to(text_data="x" * 1025)
+    await communicator.disconnect()
+
+
+def test_an_unknown_profile_is_named() -> None:
+    with pytest.raises(ValueError, match=r"gcrypt\.v2"):
+        EncryptedWebsocketCommunicator(PlainEcho.as_asgi(), "/", profile="gcrypt.v3")
+
+
+class DjangoTests(TestCase):
+    """The same in Django's own test case."""
+
+    async def test_a_consumer_answers(self) -> None:
+        user = await User.objects.acreate_user("bob")
+        application = with_auth(Counter.as_asgi())
+        communicator = EncryptedWebsocketCommunicator(application, "/", user=user)
+        assert await communicator.connect() == (True, None)
+        await communicator.send_json_to({"id": 1})
+        assert await communicator.receive_json_from() == {"id": 2, "user": "bob"}
+        await communicator.disconnect()
