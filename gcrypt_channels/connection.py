@@ -109,6 +109,8 @@ class Connection:
         self._peer_close: Closed | None = None
         self._inbox = Inbox(receive, self._open)
         self._outbox = Outbox(send, on_idle=self._tell_unsent, on_lost=self._lost)
+        self._held: list[tuple[str, str, int]] = []
+        self._held_size = 0
         self._unsent: Counter[str] = Counter()
         self._undelivered: Counter[str] = Counter()
 
@@ -188,10 +190,12 @@ class Connection:
         Past ``GCRYPT["BACKLOG_SIZE"]`` the message is dropped, and the client is told of a gap as
         soon as it reads again, or is closed with 1013, as ``GCRYPT["BACKLOG_POLICY"]`` says.
         """
-        if self.closed or not self._accepted:
+        if self.closed:
             return
         if size > self._session.peer_max_message:
             self.tell_gap(group, 1)
+        elif not self._accepted:
+            self._hold(group, text, size)
         elif not self._outbox.backlog or self._outbox.backlog + size <= conf.backlog_size:
             self._outbox.put(lambda: _sends(self._session.seal(text)), size)
         elif conf.backlog_policy == "close":
@@ -210,7 +214,10 @@ class Connection:
 
     def tell_gap(self, group: str, missed: int) -> None:
         """Tell the client and the consumer that ``missed`` messages of ``group`` were lost."""
-        if self.closed or not self._accepted:
+        if self.closed:
+            return
+        if not self._accepted:
+            self._unsent[group] += missed
             return
         self._outbox.put(lambda: _sends(self._session.seal_gap(group, missed)))
         if self.hears_gaps:
@@ -222,6 +229,14 @@ class Connection:
             self._inbox.clear()
             self._outbox.discard()
             self._end(code, reason)
+
+    def _hold(self, group: str, text: str, size: int) -> None:
+        """Keep a group message for a client that may not hear anything before the accept."""
+        if self._held_size + size <= conf.backlog_size:
+            self._held.append((group, text, size))
+            self._held_size += size
+        else:
+            self._unsent[group] += 1
 
     # What the middleware calls
 
@@ -298,7 +313,12 @@ class Connection:
         if self._accepted:
             raise LocalError("The application accepted the connection twice.")
         self._accepted = True
-        await self._outbox.put(lambda: self._accepting(event)).wait()
+        accepted = self._outbox.put(lambda: self._accepting(event))
+        held, self._held = self._held, []
+        for group, text, size in held:
+            self.push(group, text, size)
+        self._tell_unsent()
+        await accepted.wait()
 
     def _accepting(self, event: Event) -> list[Event]:
         subprotocol = event.get("subprotocol")
@@ -339,7 +359,7 @@ class Connection:
         self.closed = True
 
     def _tell_unsent(self) -> None:
-        if self._unsent:
+        if self._unsent and self._accepted:
             self._tell(self._unsent)
 
     def _tell(self, missed: Counter[str]) -> None:

@@ -110,7 +110,7 @@ class Hub:
     # Connections ---------------------------------------------------------------------------------
 
     async def add(self, connection: Connection) -> None:
-        """Register a connection before its first frame, as a member of its user's group."""
+        """Register a connection before its first frame."""
         self.connections.add(connection)
         if connection.session_id:
             self.by_session.setdefault(connection.session_id, set()).add(connection)
@@ -119,6 +119,9 @@ class Hub:
         self._open()
         if self._subscription is not None:
             await self._subscription.attempted()
+
+    async def join_user(self, connection: Connection) -> None:
+        """Add a connection that has proved to hold its key to the group of its user."""
         if connection.user_id:
             await self._enter(connection, USER_GROUP + connection.user_id, insist=False)
 
