@@ -14,6 +14,7 @@ from .conf import PROFILES, V1, V2, conf, problems
 from .connection import Connection, Receive, Send
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
+from .pacing import paced
 from .protocol.classic import ClassicSession
 from .protocol.secure import SecureSession
 from .signals import connection_closed, connection_opened, connection_refused
@@ -114,7 +115,7 @@ class GcryptMiddleware:
         connection = Connection(
             session,
             receive,
-            send,
+            paced(send),
             hub=hub,
             path=scope.get("path", ""),
             subprotocol=profile if profile in offered else None,
@@ -161,6 +162,7 @@ class GcryptMiddleware:
         else:
             subprotocols = tuple(each for each in offered if not each.startswith("gcrypt."))
         outbound = connection.send if self.seal_outbound else connection.refuse_plaintext
+        await current_hub().join_user(connection)
         connection.start()
         await connection_opened.asend_robust(GcryptMiddleware, **_facts(connection))
         try:
