@@ -1,6 +1,6 @@
 // Frames as they look on the wire: hex (or, in gcrypt.v1, JSON text) coloured by field.
 
-const SHOWN = 48; // bytes of one field; the rest is counted
+const SHOWN = 96; // bytes of a ciphertext; the rest is counted
 const TAG = 16;
 
 const encoder = new TextEncoder();
@@ -48,8 +48,8 @@ function classicFields(text) {
   return parts.filter(Boolean).map((part) => {
     const name = part.match(/^"(ct|iv|s)":/)?.[1];
     if (!name) return ["", "", part];
-    const limit = 3 * SHOWN;
-    const shown = part.length > limit ? `${part.slice(0, limit)} … ${part.length - limit} more"` : part;
+    const cut = part.length - 2 * SHOWN;
+    const shown = cut > 0 ? `${part.slice(0, 2 * SHOWN)} … ${cut} more"` : part;
     return [classes[name], name, shown];
   });
 }
