@@ -10,7 +10,7 @@ from channels.generic.websocket import (
     WebsocketConsumer,
 )
 
-from gcrypt_channels import EncryptedJsonConsumer
+from gcrypt_channels import EncryptedJsonConsumer, broadcast
 
 INVALID_MESSAGE = 4000  # close code: JSON that this consumer does not understand
 
@@ -49,20 +49,13 @@ class ChatConsumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
 
     async def connect(self) -> None:
         self.group = f"chat.{self.scope['url_route']['kwargs']['room']}"
-        await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.gcrypt.join(self.group)
         await self.accept()
-
-    async def disconnect(self, code: int) -> None:
-        await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         match content:
             case {"message": str(text)}:
                 user = str(self.scope["user"])
-                event = {"type": "chat.message", "user": user, "message": text}
-                await self.channel_layer.group_send(self.group, event)
+                await broadcast(self.group, {"user": user, "message": text})
             case _:
                 await self.close(INVALID_MESSAGE, 'expected {"message": text}')
-
-    async def chat_message(self, event: dict[str, str]) -> None:
-        await self.send_json({"user": event["user"], "message": event["message"]})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
 from playwright.sync_api import Page, expect
 
-from tests.servers import Daphne
+from tests.servers import Daphne, Redis, Site
 
 from .helpers import LogIn
 
@@ -14,12 +18,29 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
+@pytest.fixture
+def two_workers(site: Site) -> Iterator[dict[str, str]]:
+    """The address for each user: two daphne workers with one Redis between them."""
+    with Redis() as redis:
+        clustered = replace(site, env={"REDIS_URL": redis.url})
+        one, two = (Daphne("demo_project.asgi:application", clustered) for _ in range(2))
+        with one, two:
+            yield {"alice": one.url, "bob": two.url}
+
+
+@pytest.fixture
+def one_worker(server: Daphne) -> dict[str, str]:
+    return {"alice": server.url, "bob": server.url}
+
+
+@pytest.mark.parametrize("workers", ["one_worker", "two_workers"])
 def test_both_read_every_message_in_one_order_and_no_frame_is_the_same(
-    server: Daphne, log_in: LogIn
+    workers: str, request: pytest.FixtureRequest, log_in: LogIn
 ) -> None:
-    pages = {name: log_in(server.url, name) for name in ("alice", "bob")}
-    for page in pages.values():
-        page.goto(f"{server.url}/chat/")
+    urls: dict[str, str] = request.getfixturevalue(workers)
+    pages = {name: log_in(url, name) for name, url in urls.items()}
+    for name, page in pages.items():
+        page.goto(f"{urls[name]}/chat/")
         expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
 
     said = [("alice", "Bonjour, Bob"), ("bob", "Grüße, Alice 🔑"), ("alice", "<b>not bold</b>")]

@@ -22,6 +22,13 @@ function addMessage({ user, message }) {
   messages.scrollTop = messages.scrollHeight;
 }
 
+function addGap({ missed }) {
+  const item = document.createElement("li");
+  item.className = "gap";
+  item.textContent = `at least ${missed} message${missed === 1 ? "" : "s"} lost on the way here`;
+  messages.append(item);
+}
+
 const link = keepOpen("/ws/chat/lobby/", {
   status: document.getElementById("status"),
   options: { inspect: true },
@@ -30,6 +37,7 @@ const link = keepOpen("/ws/chat/lobby/", {
       if (direction === "inbound" && kind === "TEXT") lastFrame = data;
     },
     message: ({ data }) => addMessage(JSON.parse(data)),
+    gap: addGap,
   },
 });
 
