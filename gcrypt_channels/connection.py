@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol
 from .conf import V2, conf
 from .exceptions import HandshakeTimeout, LocalError, ProtocolError, TryAgainLater
 from .inbox import Inbox, Receive
+from .logins import NOBODY, Login
 from .outbox import Event, Outbox, Outgoing, Send
 from .protocol.classic import ClassicSession
 from .protocol.events import Bytes, Closed, HandshakeDone, Text
@@ -68,6 +69,7 @@ class Connection:
     Attributes:
         profile: ``"gcrypt.v1"`` or ``"gcrypt.v2"``.
         path: the path of the WebSocket's URL.
+        login: whose connection it is.
         session_id: names the login session in the hub; ``""`` if there is none.
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
         groups: the groups joined.
@@ -87,14 +89,14 @@ class Connection:
         hub: Switchboard,
         path: str = "",
         subprotocol: str | None = None,
-        session_id: str = "",
-        user_id: str = "",
+        login: Login = NOBODY,
     ) -> None:
         """``subprotocol`` is what the accept has to name, whatever the application chooses."""
         self.profile: str = session.profile
         self.path = path
-        self.session_id = session_id
-        self.user_id = user_id
+        self.login = login
+        self.session_id = login.session_id
+        self.user_id = login.user_id
         self.groups: set[str] = set()
         self.hears_gaps = False
         self.started = False

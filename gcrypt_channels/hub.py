@@ -105,7 +105,7 @@ class Hub:
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._handling: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
 
     # Connections ---------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Hub:
 
     def _close(self) -> Coroutine[Any, Any, None]:
         """Let go of everything at once; what is returned waits for its end."""
-        tasks = list(self._handling)
+        tasks = list(self._working)
         if self._sweeper is not None:
             tasks.append(self._sweeper)
         subscription = self._subscription
@@ -285,15 +285,19 @@ class Hub:
             message = json.loads(payload)
             handler = _control_handlers.get(message["op"])
             if handler is not None and self.connections:
-                task = asyncio.create_task(self._handle(handler, message))
-                self._handling.add(task)
-                task.add_done_callback(self._handling.discard)
+                self.start(handler(self, message))
 
-    async def _handle(self, handler: ControlHandler, message: Mapping[str, Any]) -> None:
+    def start(self, work: Awaitable[None]) -> None:
+        """Do ``work`` beside everything else, as long as there are connections."""
+        task = asyncio.create_task(self._guard(work))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _guard(self, work: Awaitable[None]) -> None:
         try:
-            await handler(self, message)
+            await work
         except Exception:
-            logger.exception("The control message %r failed.", message["op"])
+            logger.exception("Work on the connections of this process failed.")
 
     def _tell(self, group: str, lost: Lost) -> None:
         for connection, joined_at in list(self.by_group.get(group, {}).items()):

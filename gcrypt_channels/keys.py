@@ -215,14 +215,3 @@ def prepare_session(session: SessionBase) -> None:
             session[COOKIE_IDENTITY_KEY] = secrets.token_hex(16)
     elif not session.session_key:
         session.create()
-
-
-async def owner(scope: Scope) -> dict[str, str]:
-    """Whose connection this is: the ``session_id`` and ``user_id`` that the hub knows it by."""
-    session: SessionBase | None = scope.get("session")
-    user = scope.get("user")
-    authenticated = user is not None and user.is_authenticated
-    return {
-        "session_id": "" if session is None else await session_identity(session),
-        "user_id": str(user.pk) if authenticated and user is not None else "",
-    }

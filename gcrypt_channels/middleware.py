@@ -14,9 +14,11 @@ from .conf import PROFILES, V1, V2, conf, problems
 from .connection import Connection, Receive, Send
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
+from .logins import Login, login_of
 from .pacing import paced
 from .protocol.classic import ClassicSession
 from .protocol.secure import SecureSession
+from .revalidation import recheck_soon
 from .signals import connection_closed, connection_opened, connection_refused
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ class GcryptMiddleware:
         profile = ""
         try:
             profile = negotiate(offered, self._profiles())
-            keyring, owner = await self._resolve(scope)
+            keyring, login = await self._resolve(scope)
         except ProtocolError as error:
             await _refuse(scope, send, error, offered)
             await connection_refused.asend_robust(
@@ -119,11 +121,12 @@ class GcryptMiddleware:
             hub=hub,
             path=scope.get("path", ""),
             subprotocol=profile if profile in offered else None,
-            **owner,
+            login=login,
         )
         try:
             # Before its first frame, so that no logout misses it.
             await hub.add(connection)
+            recheck_soon(hub, [connection])  # a logout just before that was not told to it
             await self._serve(connection, scope, keyring, offered)
         except TryAgainLater as error:
             connection.fail(error)
@@ -135,10 +138,10 @@ class GcryptMiddleware:
                 GcryptMiddleware, **_facts(connection), code=connection.close_code
             )
 
-    async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, dict[str, str]]:
+    async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         try:
             keyring = await keys.resolve(scope, self.resolver)
-            owner = await keys.owner(scope)
+            login = await login_of(scope)
         except ImproperlyConfigured:
             raise
         except Exception as error:
@@ -146,7 +149,7 @@ class GcryptMiddleware:
             raise TryAgainLater from error
         if keyring is None:
             raise NoSessionKey
-        return keyring, owner
+        return keyring, login
 
     async def _serve(
         self, connection: Connection, scope: Scope, keyring: keys.Keyring, offered: list[str]
