@@ -1,12 +1,7 @@
 /**
- * gcrypt_channels in the browser: `EncryptedWebSocket`, a `WebSocket` whose messages only this
- * session and the Django server can read, and `Crypt`, g-crypt's API on WebCrypto.
+ * The browser client. Use: docs/javascript.md; wire: docs/protocol.md. Sizes are in bytes.
  *
- * For browsers and Node >= 20; no dependency, no build step. The wire: docs/protocol.md. The use:
- * docs/javascript.md. The types: types.d.ts. Sizes are in bytes, times in milliseconds.
- *
- * @module gcrypt_channels
- * @import {Bytes, CryptConstructor, Handlers, Message, Options, Profile, Target} from "./types.d.ts"
+ * @import {Bytes, CryptConstructor, ErrorCode, Keys, Message, Options, Profile, SecureKey, Target} from "./types.d.ts"
  */
 
 const V1 = "gcrypt.v1";
@@ -16,54 +11,56 @@ const REPLY = 0x02;
 const TEXT = 0x10;
 const BINARY = 0x11;
 const CONTROL = 0x12;
-const KIND_MASK = 0x3f;
 const PADDED = 0x40;
 const MORE = 0x80;
 const MAX_FRAGMENT = 262144;
 const MAX_MESSAGE = 1048576;
 const REKEY_INTERVAL = 65536;
 
-/** For each code of an error: the code of the `close` that follows, and what is wrong. */
-const ERRORS = /** @type {const} */ ({
-  "insecure-context": [1006, "needs a secure context: https, or localhost"],
-  unsupported: [1006, "needs WebSocket, and WebCrypto with X25519"],
-  unauthorized: [4401, "no key for this session: log in"],
-  "key-unavailable": [1006, "the key endpoint gave no key"],
-  "key-mismatch": [4400, "the server's key is not this session's"],
-  "connection-failed": [1006, "ended before it was open"],
-  rejected: [1006, "the application refused"],
-  timeout: [4408, "not open in time"],
-  aborted: [1006, "close() before open"],
-  "invalid-frame": [4400, "invalid frame"],
-  "message-too-big": [1009, "message over the limit"],
-  "not-json": [1006, "gcrypt.v1 carries JSON text only"],
-  "decryption-failed": [4400, "decryption failed"],
-});
+/** @type {Partial<Record<ErrorCode, string>>} */
+const HINTS = {
+  "insecure-context": "WebCrypto needs https, or localhost",
+  unsupported: "needs WebSocket, and WebCrypto with X25519",
+};
 
-/** What went wrong, told by a stable `code`. No key or plaintext is in it. */
+/** @type {Partial<Record<ErrorCode, number>>} */
+const CLOSE_CODES = {
+  "decryption-failed": 4400,
+  "invalid-frame": 4400,
+  "key-mismatch": 4400,
+  "message-too-big": 1009,
+  timeout: 4408,
+  unauthorized: 4401,
+};
+
+/** What failed, by a stable `code`; it holds no secret. */
 export class GcryptError extends Error {
-  /** @param {keyof typeof ERRORS} code */
+  /** @param {ErrorCode} code */
   constructor(code) {
-    super(ERRORS[code][1]);
+    super(HINTS[code] ?? code);
     this.name = "GcryptError";
-    /** @readonly */
     this.code = code;
   }
 }
 
-/** @param {keyof typeof ERRORS} code @returns {never} */
-function fail(code) {
+/** @param {ErrorCode} code @returns {never} */
+const fail = (code) => {
   throw new GcryptError(code);
-}
+};
+
+/** @param {any} valid */
+const check = (valid) => valid || fail("invalid-frame");
+const refuse = async () => check(false);
 
 // Bytes
 
+const NONE = new Uint8Array();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** @param {string} text @returns {Bytes} */
 const utf8 = (text) => new TextEncoder().encode(text);
 
-/** @param {...Uint8Array} parts @returns {Bytes} */
+/** @param {Uint8Array[]} parts */
 function concat(...parts) {
   const joined = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;
@@ -86,8 +83,8 @@ const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCode
 /** @param {Uint8Array} bytes */
 function toBase64(bytes) {
   let binary = "";
-  for (let at = 0; at < bytes.length; at += 8192) {
-    binary += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  for (let i = 0; i < bytes.length; i += 8192) {
+    binary += String.fromCharCode(...bytes.subarray(i, i + 8192));
   }
   return btoa(binary);
 }
@@ -99,158 +96,125 @@ const webCrypto = () =>
   globalThis.crypto?.subtle ??
   fail(globalThis.isSecureContext === false ? "insecure-context" : "unsupported");
 
-// gcrypt.v1: g-crypt's format, for which WebCrypto lacks MD5 (RFC 1321)
+/** @param {string} name @param {BufferSource} bytes @param {KeyUsage[]} usages */
+const importKey = (name, bytes, ...usages) => webCrypto().importKey("raw", bytes, name, false, usages);
+
+// gcrypt.v1: all but MD5 (RFC 1321) is WebCrypto's
 
 const SHIFTS = [7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21];
 const SINES = Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32));
 
 /** @param {Uint8Array} data */
 function md5(data) {
-  const input = new DataView(new ArrayBuffer(((data.length + 72) >> 6) << 6));
-  new Uint8Array(input.buffer).set(data);
-  input.setUint8(data.length, 0x80);
-  input.setUint32(input.byteLength - 8, data.length * 8, true);
-  const state = Int32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
-  for (let block = 0; block < input.byteLength; block += 64) {
+  const words = new Int32Array(((data.length + 72) >> 6) << 4); // little-endian
+  const bytes = new Uint8Array(words.buffer);
+  bytes.set(data);
+  bytes[data.length] = 0x80;
+  words[words.length - 2] = data.length * 8;
+  const state = new Int32Array(fromHex("0123456789abcdeffedcba9876543210").buffer);
+  for (let block = 0; block < words.length; block += 16) {
     let [a, b, c, d] = state;
     for (let i = 0; i < 64; i++) {
       const round = i >> 4;
-      const mixed = [(b & c) | (~b & d), (d & b) | (~d & c), b ^ c ^ d, c ^ (b | ~d)][round];
-      const word = [i, 5 * i + 1, 3 * i + 5, 7 * i][round] & 15;
-      const sum = a + mixed + SINES[i] + input.getInt32(block + word * 4, true);
+      const [mixed, word] =
+        round < 1 ? [(b & c) | (~b & d), i]
+        : round < 2 ? [(d & b) | (~d & c), 5 * i + 1]
+        : round < 3 ? [b ^ c ^ d, 3 * i + 5]
+        : [c ^ (b | ~d), 7 * i];
+      const sum = (a + mixed + SINES[i] + words[block + (word & 15)]) | 0;
       const shift = SHIFTS[round * 4 + (i & 3)];
-      [a, b, c, d] = [d, (b + ((sum << shift) | ((sum | 0) >>> (32 - shift)))) | 0, b, c];
+      [a, b, c, d] = [d, (b + ((sum << shift) | (sum >>> (32 - shift)))) | 0, b, c];
     }
     [a, b, c, d].forEach((word, i) => (state[i] += word));
   }
   return new Uint8Array(state.buffer);
 }
 
-/** EVP_BytesToKey, one iteration. @param {Bytes} passphrase @param {Bytes} salt */
-async function deriveClassic(passphrase, salt) {
+/** EVP_BytesToKey @param {Bytes} passphrase @param {Bytes} salt */
+async function derive(passphrase, salt) {
   const secret = concat(passphrase, salt);
   const first = md5(secret);
   const second = md5(concat(first, secret));
-  return {
-    key: await importKey("AES-CBC", concat(first, second)),
-    iv: md5(concat(second, secret)),
-  };
+  const key = await importKey("AES-CBC", concat(first, second), "encrypt", "decrypt");
+  return { key, iv: md5(concat(second, secret)) };
 }
 
-/** @param {"AES-CBC" | "AES-GCM"} name @param {Bytes} bytes */
-const importKey = (name, bytes) => webCrypto().importKey("raw", bytes, name, false, ["encrypt", "decrypt"]);
-
-/** @param {Bytes} passphrase @param {Bytes} json */
-async function sealClassic(passphrase, json) {
-  const salt = globalThis.crypto.getRandomValues(new Uint8Array(8));
-  const { key, iv } = await deriveClassic(passphrase, salt);
-  const ct = await webCrypto().encrypt({ name: "AES-CBC", iv }, key, json);
-  return toJSON({ ct: toBase64(new Uint8Array(ct)), iv: toHex(iv), s: toHex(salt) });
-}
-
-/** @param {Bytes} passphrase @param {string} frame @returns {Promise<string>} JSON text */
-async function openClassic(passphrase, frame) {
-  webCrypto();
-  try {
-    const members = JSON.parse(frame);
-    const { ct, iv: sentIv, s } = members;
-    const names = Object.keys(members).sort().join();
-    const ciphertext = fromBase64(ct);
-    if (
-      names !== (sentIv === undefined ? "ct,s" : "ct,iv,s") ||
-      !/^[\da-f]{16}$/i.test(s) ||
-      toBase64(ciphertext) !== ct || // atob takes more than canonical base64
-      frame.split('"').length !== names.split(",").length * 4 + 1 // a member named twice
-    ) {
-      fail("decryption-failed");
-    }
-    const { key, iv } = await deriveClassic(passphrase, fromHex(s));
-    // CryptoJS ignores the iv it is sent. Trusting it would let a flipped bit of it change the JSON.
-    if (sentIv !== undefined && sentIv.toLowerCase() !== toHex(iv)) fail("decryption-failed");
-    const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, ciphertext);
-    const json = decoder.decode(plaintext);
-    JSON.parse(json);
-    return json;
-  } catch {
-    fail("decryption-failed");
-  }
-}
-
-/**
- * g-crypt's `Crypt`, asynchronous, with or without `new`. The format is unauthenticated.
- *
- * @example const text = await Crypt("a long passphrase").encrypt({ id: 1 });
- */
+/** g-crypt's `Crypt`, made asynchronous. */
 export const Crypt = /** @type {CryptConstructor} */ (
   /** @param {string} passphrase */
   function (passphrase) {
     const secret = utf8(passphrase);
     return {
-      encrypt: async (/** @type {any} */ value) => sealClassic(secret, utf8(toJSON(value))),
-      decrypt: async (/** @type {string} */ text) => JSON.parse(await openClassic(secret, text)),
+      /** @param {any} value */
+      async encrypt(value) {
+        const salt = globalThis.crypto.getRandomValues(new Uint8Array(8));
+        const plaintext = utf8(toJSON(value));
+        const { key, iv } = await derive(secret, salt);
+        const ct = await webCrypto().encrypt({ name: "AES-CBC", iv }, key, plaintext);
+        return toJSON({ ct: toBase64(new Uint8Array(ct)), iv: toHex(iv), s: toHex(salt) });
+      },
+      /** @param {string} text */
+      async decrypt(text) {
+        webCrypto();
+        try {
+          const members = JSON.parse(text);
+          const { ct, iv: sent, s } = members;
+          const names = Object.keys(members).sort().join();
+          const ciphertext = fromBase64(ct);
+          const { key, iv } = await derive(secret, fromHex(s));
+          if (
+            // A flipped bit of the iv must not change the JSON.
+            (names === "ct,s" || (names === "ct,iv,s" && sent.toLowerCase() === toHex(iv))) &&
+            text.split('"').length === names.split(",").length * 4 + 1 && // no member twice
+            /^[\da-f]{16}$/i.test(s) &&
+            toBase64(ciphertext) === ct // canonical
+          ) {
+            const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, ciphertext);
+            return JSON.parse(decoder.decode(plaintext));
+          }
+        } catch {}
+        fail("decryption-failed");
+      },
     };
   }
 );
 
-// gcrypt.v2: Noise_NNpsk0_25519_AESGCM_SHA256, with the sections of Noise's revision 34
+// gcrypt.v2, with the sections of Noise
 
-/** Section 12.3: 32 zero bits, then the counter. @param {number} n @param {BufferSource} additionalData */
+/** Section 12.3 @param {number | bigint} n @param {Bytes} additionalData */
 function gcm(n, additionalData) {
   const iv = new DataView(new ArrayBuffer(12));
   iv.setBigUint64(4, BigInt(n));
   return { name: "AES-GCM", iv, additionalData };
 }
 
-/** One direction. The counter is taken at the call; the work of several calls may overlap. */
-class CipherState {
-  /** @type {Promise<CryptoKey>} */
-  #key;
-  #n = 0;
+/** @param {Bytes} key */
+const gcmKey = (key) => importKey("AES-GCM", key, "encrypt", "decrypt");
 
-  /** @param {Bytes} key */
-  constructor(key) {
-    this.#key = importKey("AES-GCM", key);
-  }
-
-  #next() {
-    const step = { key: this.#key, n: this.#n++ };
-    if (this.#n % REKEY_INTERVAL === 0) this.#key = this.#key.then(rekey);
-    return step;
-  }
-
-  /** @param {number} type @param {Bytes | Promise<Bytes>} plaintext */
-  async seal(type, plaintext) {
-    const { key, n } = this.#next();
-    const header = Uint8Array.of(type);
-    const sealed = await webCrypto().encrypt(gcm(n, header), await key, await plaintext);
-    return concat(header, new Uint8Array(sealed));
-  }
-
-  /** @param {Bytes} frame */
-  async open(frame) {
-    const { key, n } = this.#next();
-    const params = gcm(n, frame.subarray(0, 1));
-    return new Uint8Array(await webCrypto().decrypt(params, await key, frame.subarray(1)));
-  }
-}
-
-/** Section 4.2: 32 zeros sealed under the highest nonce, without the tag. @param {CryptoKey} key */
+/** Section 4.2: REKEY @param {CryptoKey} key */
 async function rekey(key) {
-  const params = { ...gcm(0, new Uint8Array()), iv: new Uint8Array(12).fill(255, 4) };
-  const sealed = await webCrypto().encrypt(params, key, new Uint8Array(32));
-  return importKey("AES-GCM", new Uint8Array(sealed, 0, 32));
+  const sealed = await webCrypto().encrypt(gcm(2n ** 64n - 1n, NONE), key, new Uint8Array(32));
+  return gcmKey(new Uint8Array(sealed, 0, 32));
 }
 
-/** @param {Bytes} secret */
-const hkdfKey = (secret) => webCrypto().importKey("raw", secret, "HKDF", false, ["deriveBits"]);
+/** Section 5.1. A call takes its counter at once; calls may overlap. @param {Bytes} rawKey */
+function cipherState(rawKey) {
+  let key = gcmKey(rawKey);
+  let n = 0;
+  /** @param {"encrypt" | "decrypt"} operation @param {Bytes} header @param {Bytes | Promise<Bytes>} data */
+  return async (operation, header, data) => {
+    const current = key;
+    const params = gcm(n++, header);
+    if (n % REKEY_INTERVAL === 0) key = key.then(rekey);
+    return new Uint8Array(await webCrypto()[operation](params, await current, await data));
+  };
+}
 
 /**
- * The responder's handshake: open message 1, then seal message 2 (sections 5.2, 5.3 and 9.2).
- *
- * @param {SecureKey} sessionKey @param {Bytes} message @param {CryptoKeyPair} ephemeral
- * @param {Bytes} payload of message 2
+ * Section 5.3, as the responder
+ * @param {SecureKey} key @param {Bytes} message @param {CryptoKeyPair} ephemeral @param {Bytes} payload
  */
-async function respond({ kid, psk }, message, ephemeral, payload) {
+async function respond({ kid, psk }, message, { publicKey, privateKey }, payload) {
   const subtle = webCrypto();
   let hash = utf8("Noise_NNpsk0_25519_AESGCM_SHA256");
   let chainingKey = hash;
@@ -260,16 +224,15 @@ async function respond({ kid, psk }, message, ephemeral, payload) {
   const mixHash = async (data) => {
     hash = new Uint8Array(await subtle.digest("SHA-256", concat(hash, data)));
   };
-  // Noise's HKDF is that of RFC 5869: the chaining key is the salt, and the info is empty.
-  /** @param {CryptoKey} secret @param {number} outputs */
+  /** Section 4.3 @param {CryptoKey} secret @param {number} outputs */
   const hkdf = async (secret, outputs) => {
-    const params = { name: "HKDF", hash: "SHA-256", salt: chainingKey, info: new Uint8Array() };
+    const params = { name: "HKDF", hash: "SHA-256", salt: chainingKey, info: NONE };
     const bits = await subtle.deriveBits(params, secret, outputs * 256);
     return Array.from({ length: outputs }, (_, i) => new Uint8Array(bits, i * 32, 32));
   };
   /** @param {BufferSource} secret */
   const mixKey = async (secret) => {
-    [chainingKey, key] = await hkdf(await hkdfKey(new Uint8Array(/** @type {ArrayBuffer} */ (secret))), 2);
+    [chainingKey, key] = await hkdf(await importKey("HKDF", secret, "deriveBits"), 2);
   };
 
   await mixHash(concat(utf8(V2), fromHex(kid)));
@@ -278,29 +241,24 @@ async function respond({ kid, psk }, message, ephemeral, payload) {
   [chainingKey, pskHash, key] = await hkdf(psk, 3);
   await mixHash(pskHash);
   const remote = message.slice(0, 32);
+  const sealed = message.slice(32);
   await mixHash(remote);
   await mixKey(remote);
-  const sealed = message.subarray(32);
-  const opened = await subtle.decrypt(gcm(0, hash), await importKey("AES-GCM", key), sealed);
+  const opened = await cipherState(key)("decrypt", hash, sealed);
   await mixHash(sealed);
   // <- e, ee
-  const own = new Uint8Array(await subtle.exportKey("raw", ephemeral.publicKey));
+  const own = new Uint8Array(await subtle.exportKey("raw", publicKey));
   await mixHash(own);
   await mixKey(own);
-  const remoteKey = await subtle.importKey("raw", remote, "X25519", false, []);
-  await mixKey(await subtle.deriveBits({ name: "X25519", public: remoteKey }, ephemeral.privateKey, 256));
-  const reply = await subtle.encrypt(gcm(0, hash), await importKey("AES-GCM", key), payload);
-  // Split: the initiator, that is the server, sends under the first key.
-  const [receiving, sending] = await hkdf(await hkdfKey(new Uint8Array()), 2);
-  return {
-    payload: new Uint8Array(opened),
-    message: concat(own, new Uint8Array(reply)),
-    receiving: new CipherState(receiving),
-    sending: new CipherState(sending),
-  };
+  const exchange = { name: "X25519", public: await importKey("X25519", remote) };
+  await mixKey(await subtle.deriveBits(exchange, privateKey, 256));
+  const reply = concat(own, await cipherState(key)("encrypt", hash, payload));
+  // Split: the initiator, the server, sends with the first key.
+  const [receiving, sending] = await hkdf(await importKey("HKDF", NONE, "deriveBits"), 2);
+  return { opened, reply, receiving: cipherState(receiving), sending: cipherState(sending) };
 }
 
-/** Append 0x80 and zeros, up to a Padmé length. @param {Bytes} plaintext */
+/** To a Padmé length @param {Bytes} plaintext */
 function pad(plaintext) {
   const size = plaintext.length + 1;
   const exponent = 31 - Math.clz32(size);
@@ -315,38 +273,38 @@ function pad(plaintext) {
 function unpad(padded) {
   let end = padded.length - 1;
   while (padded[end] === 0) end--;
-  return padded[end] === 0x80 ? padded.subarray(0, end) : fail("invalid-frame");
+  check(padded[end] === 0x80);
+  return padded.subarray(0, end);
 }
 
-/** @param {Uint8Array} data @returns {any} */
+/** @param {Bytes} data @returns {any} */
 function parseObject(data) {
-  const value = JSON.parse(decoder.decode(data));
-  return value?.constructor === Object ? value : fail("invalid-frame");
+  const text = decoder.decode(data);
+  check(/^\s*{/.test(text));
+  return JSON.parse(text);
 }
 
-// Session keys: in this module's memory alone, for each key endpoint
-
-/** @typedef {{kid: string, psk: CryptoKey}} SecureKey */
-/** @typedef {{[V1]?: Bytes, [V2]?: SecureKey}} Keys */
+// Session keys, for each key endpoint
 
 /** @type {Map<string, Promise<Keys>>} */
 const cache = new Map();
 
-// In a page that comes back from the back/forward cache, the session may be another one.
+// The session may have changed.
 globalThis.addEventListener?.("pageshow", (event) => event.persisted && cache.clear());
 
-/** What `{% gcrypt_config %}` put into the page. @returns {any} */
+/** @returns {any} */
 const pageConfig = () => JSON.parse(globalThis.document?.getElementById("gcrypt-config")?.textContent ?? "{}");
 
-/** @param {any} members in the key endpoint's form */
+/** @param {any} members @returns {Promise<Keys>} */
 async function importKeys({ [V1]: classic, [V2]: secure }) {
   /** @type {Keys} */
   const keys = {};
-  if (classic) keys[V1] = utf8(classic.passphrase);
+  if (classic) keys[V1] = Crypt(classic.passphrase);
   if (secure) {
-    const psk = fromBase64(secure.psk.replace(/-/g, "+").replace(/_/g, "/"));
-    if (!/^[\da-f]{16}$/.test(secure.kid) || psk.length !== 32) fail("key-unavailable");
-    keys[V2] = { kid: secure.kid, psk: await hkdfKey(psk) };
+    const { kid, psk } = secure;
+    const secret = fromBase64(psk.replace(/-/g, "+").replace(/_/g, "/"));
+    if (!/^[\da-f]{16}$/.test(kid) || secret.length !== 32) fail("key-unavailable");
+    keys[V2] = { kid, psk: await importKey("HKDF", secret, "deriveBits") };
   }
   return keys;
 }
@@ -354,11 +312,10 @@ async function importKeys({ [V1]: classic, [V2]: secure }) {
 /** @param {string} keyUrl */
 async function fetchKeys(keyUrl) {
   const { csrfCookie = "csrftoken", csrfHeader = "X-CSRFToken", csrfToken } = pageConfig();
-  const cookies = globalThis.document?.cookie.split("; ") ?? [];
-  const cookie = cookies.find((each) => each.startsWith(csrfCookie + "="));
+  const cookies = "; " + globalThis.document?.cookie;
   const response = await fetch(keyUrl, {
     method: "POST",
-    headers: { [csrfHeader]: csrfToken ?? cookie?.slice(csrfCookie.length + 1) ?? "" },
+    headers: { [csrfHeader]: csrfToken ?? cookies.split(`; ${csrfCookie}=`)[1]?.split(";")[0] ?? "" },
     credentials: "same-origin",
     cache: "no-store",
     redirect: "error",
@@ -367,12 +324,7 @@ async function fetchKeys(keyUrl) {
   return importKeys(await response.json());
 }
 
-/**
- * @template {Profile} P
- * @param {P} profile @param {Options & {keyUrl: string}} options
- * @param {boolean} [again] Fetch, whatever is known.
- * @returns {Promise<NonNullable<Keys[P]>>}
- */
+/** @param {Profile} profile @param {any} options @param {boolean} [again] @returns {Promise<any>} */
 async function sessionKey(profile, { key, keyUrl }, again) {
   try {
     if (!key && (again || !cache.has(keyUrl))) cache.set(keyUrl, fetchKeys(keyUrl));
@@ -386,63 +338,28 @@ async function sessionKey(profile, { key, keyUrl }, again) {
 
 // Events
 
-/**
- * An event class with more properties. Like the DOM's own, an event can be made from another one.
- *
- * @param {typeof Event} Base @param {string[]} names
- * @returns {new (type: string, init: any) => any}
- */
-const eventClass = (Base, names) =>
+/** With clones, as the DOM's: `new Class(type, event)` @param {any} Base @returns {any} */
+const eventClass = (Base) =>
   class extends Base {
     /** @param {string} type @param {any} init */
     constructor(type, init) {
       super(type, init);
-      for (const name of names) {
-        if (!(name in this)) Object.defineProperty(this, name, { value: init[name], enumerable: true });
-      }
+      for (const name in init) if (!(name in this)) this[name] = init[name];
     }
   };
 
-const EncryptedErrorEvent = eventClass(Event, ["error", "message"]);
-const GapEvent = eventClass(Event, ["group", "missed"]);
-const FrameEvent = eventClass(Event, ["direction", "kind", "data", "plaintext"]);
-const EncryptedCloseEvent = eventClass(globalThis.CloseEvent ?? Event, ["code", "reason", "wasClean", "authentic"]);
+const DetailEvent = eventClass(Event);
+const EndEvent = eventClass(globalThis.CloseEvent ?? Event);
 
 // The socket
 
 /** @param {string} name */
-const domError = (name) => new DOMException("EncryptedWebSocket: " + name, name);
+const domError = (name) => new DOMException(name, name);
 
-/** Whether `WebSocket.close` takes this code. @param {number} code */
-const isOwnCode = (code) => code === 1000 || (code >= 3000 && code <= 4999);
+/** @param {any} value */
+const isText = (value) => typeof value === "string" && value.isWellFormed();
 
-/** @param {string | URL} url */
-function parseUrl(url) {
-  try {
-    const parsed = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-    parsed.protocol = parsed.protocol.replace("http", "ws");
-    if (/^wss?:$/.test(parsed.protocol) && !parsed.href.includes("#")) return parsed;
-  } catch {}
-  throw domError("SyntaxError");
-}
-
-/** @param {string | string[]} protocols */
-function parseProtocols(protocols) {
-  const list = [protocols].flat();
-  const valid = list.every((each) => /^[!#-'*+.^`|~\w-]+$/.test(each));
-  if (!valid || new Set(list).size < list.length) throw domError("SyntaxError");
-  return list;
-}
-
-/**
- * A `WebSocket` whose messages are encrypted. What fails is told by `error`, then `close`; the
- * constructor throws a `GcryptError` only where the runtime cannot encrypt at all.
- *
- * @example
- * const socket = new EncryptedWebSocket("/ws/counter/");
- * socket.onopen = () => socket.sendJSON({ id: 1 });
- * socket.onmessage = ({ data }) => console.log(JSON.parse(data));
- */
+/** A `WebSocket` whose messages are encrypted. */
 export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTarget) {
   static CONNECTING = 0;
   static OPEN = 1;
@@ -453,65 +370,56 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   CLOSING = 2;
   CLOSED = 3;
 
-  /** @type {Handlers["open"]} */ onopen = null;
-  /** @type {Handlers["message"]} */ onmessage = null;
-  /** @type {Handlers["error"]} */ onerror = null;
-  /** @type {Handlers["close"]} */ onclose = null;
-  /** @type {Handlers["gap"]} */ ongap = null;
-  /** @type {Handlers["frame"]} */ onframe = null;
-
-  #url;
-  #protocols;
-  #options;
-  #timer;
-  /** @type {WebSocket | undefined} */ #socket;
+  /** @type {BinaryType} */ binaryType = "blob";
   #state = 0;
   #protocol = "";
-  /** @type {BinaryType} */ #binaryType = "blob";
-  /** Bytes of messages that the socket does not have yet. */ #pending = 0;
+  #url = "";
+  /** @type {string[]} */ #protocols;
+  /** @type {any} */ #options;
+  #timer;
+  /** @type {any} */ #socket;
+  #pending = 0;
   #peerMaxMessage = Infinity;
-
-  // Frames are sealed and opened side by side, and taken in order: one chain for each direction.
-  #inbound = Promise.resolve();
-  #outbound = Promise.resolve();
-  #greeted = false;
-  /** @type {((data: any) => Promise<Bytes>) | undefined} */ #open;
-  /** @type {((type: number, plaintext: Bytes | Promise<Bytes>) => Promise<Bytes | string>) | undefined} */ #seal;
   /** @type {Bytes[]} */ #fragments = [];
   #fragmentKind = 0;
-  /** What `close` will tell; once that is known, nothing is delivered. @type {object | undefined} */ #end;
 
-  /**
-   * @param {string | URL} url relative, `ws(s):` or `http(s):`
-   * @param {string | string[]} [protocols] the application's subprotocols
-   * @param {Options} [options]
-   */
+  // Frames are opened and sealed at once, but taken in order.
+  #inbound = Promise.resolve();
+  #outbound = Promise.resolve();
+  /** @type {(frame: any) => Promise<Bytes | void>} */ #open = refuse;
+  /** @type {(type: number, plaintext: Bytes | Promise<Bytes>) => Promise<any>} */ #seal = refuse;
+  /** For `close`; once it is set, nothing is delivered. @type {any} */ #end;
+
+  /** @param {string | URL} url @param {string | string[]} [protocols] @param {Options} [options] */
   constructor(url, protocols = [], options = {}) {
     super();
     const config = pageConfig();
-    this.#options = {
-      ...options,
-      profile: options.profile ?? (options.crypt ? V1 : /** @type {Profile} */ (config.profile ?? V2)),
-      keyUrl: options.keyUrl ?? /** @type {string} */ (config.keyUrl ?? "/gcrypt/key/"),
-      WebSocket: options.WebSocket ?? globalThis.WebSocket ?? fail("unsupported"),
-    };
-    if (this.profile !== V1 && (this.profile !== V2 || options.crypt)) throw new TypeError("profile");
-    if (!options.crypt) webCrypto();
-    this.#url = parseUrl(url).href;
-    this.#protocols = parseProtocols(protocols);
+    const {
+      crypt,
+      profile = crypt ? V1 : (config.profile ?? V2),
+      keyUrl = config.keyUrl ?? "/gcrypt/key/",
+      maxMessage = MAX_MESSAGE,
+      handshakeTimeout = 20000,
+      WebSocket = globalThis.WebSocket ?? fail("unsupported"),
+    } = options;
+    if (!crypt) webCrypto();
+    this.#options = { ...options, profile, keyUrl, maxMessage, WebSocket };
+    this.#protocols = [protocols].flat();
+    try {
+      this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href.replace(/^http/, "ws");
+    } catch {}
+    const invalid = (/** @type {string} */ each, /** @type {number} */ i) =>
+      !/^[!#-'*+.^`|~\w-]+$/.test(each) || this.#protocols.indexOf(each) < i;
+    if (!/^wss?:[^#]*$/.test(this.#url) || this.#protocols.some(invalid)) throw domError("SyntaxError");
     for (const type of /** @type {const} */ (["open", "message", "error", "close", "gap", "frame"])) {
-      this.addEventListener(type, (event) => /** @type {any} */ (this)["on" + type]?.(event));
+      this[`on${type}`] = null;
+      this.addEventListener(type, (event) => /** @type {any} */ (this)[`on${type}`]?.(event));
     }
-    this.#timer = setTimeout(() => this.#fail(new GcryptError("timeout")), options.handshakeTimeout ?? 20000);
-    this.#connect().catch((error) => this.#fail(error));
+    this.#timer = setTimeout(() => this.#fail("timeout"), handshakeTimeout);
+    this.#connect().catch(this.#caught);
   }
 
-  /**
-   * The class with these options, for those who construct `new WebSocket(url, protocols)`.
-   *
-   * @param {Options} options
-   * @returns {typeof EncryptedWebSocket}
-   */
+  /** @param {Options} options @returns {typeof EncryptedWebSocket} */
   static with(options) {
     return class extends this {
       /** @param {string | URL} url @param {string | string[]} [protocols] @param {Options} [more] */
@@ -524,247 +432,199 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   get url() {
     return this.#url;
   }
+  /** @returns {Profile} */
   get profile() {
     return this.#options.profile;
   }
   get readyState() {
     return this.#state;
   }
-  /** The subprotocol that the application chose. */
   get protocol() {
     return this.#protocol;
   }
+  /** @returns {string} */
   get extensions() {
     return this.#socket?.extensions ?? "";
   }
+  /** @returns {number} */
   get bufferedAmount() {
     return this.#pending + (this.#socket?.bufferedAmount ?? 0);
   }
-  get binaryType() {
-    return this.#binaryType;
-  }
-  set binaryType(type) {
-    if (type === "blob" || type === "arraybuffer") this.#binaryType = type;
-  }
 
-  /**
-   * Throws an `InvalidStateError` while connecting, and a `GcryptError` for a message that the
-   * server does not accept (`message-too-big`) or gcrypt.v1 cannot carry (`not-json`).
-   *
-   * @param {Message} data
-   */
+  /** @param {Message} data */
   send(data) {
     if (this.#state === 0) throw domError("InvalidStateError");
-    /** @type {Blob | Bytes} */ let content;
-    let kind = BINARY;
-    if (data instanceof Blob) content = data;
-    else if (data instanceof ArrayBuffer) content = new Uint8Array(data.slice(0));
-    else if (ArrayBuffer.isView(data)) {
-      content = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-    } else {
-      content = utf8(data);
-      kind = TEXT;
-    }
     if (this.profile === V1) {
       try {
-        JSON.parse(kind === TEXT ? data : "");
+        JSON.parse(typeof data === "object" ? "" : data);
       } catch {
         fail("not-json");
       }
     }
-    const size = content.size ?? content.length;
-    if (size > this.#peerMaxMessage) fail("message-too-big");
-    if (this.#state === 1) this.#send(kind, content, size);
-    else this.#pending += size; // discarded, and counted, as by a WebSocket
+    const view = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+    if (ArrayBuffer.isView(view)) this.#send(BINARY, new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+    else if (view instanceof Blob) this.#send(BINARY, view);
+    else this.#send(TEXT, utf8(view));
   }
 
-  /** Send a value as JSON text. @param {any} value */
+  /** @param {any} value */
   sendJSON(value) {
     this.send(toJSON(value));
   }
 
-  /** @param {number} [code] 1000, or 3000 to 4999 @param {string} [reason] at most 123 bytes */
+  /** @param {number} [code] @param {string} [reason] */
   close(code, reason = "") {
-    if (code !== undefined && !isOwnCode(code)) throw domError("InvalidAccessError");
+    if (code !== undefined && code !== 1000 && !(code >= 3000 && code < 5000)) throw domError("InvalidAccessError");
     if (utf8(reason).length > 123) throw domError("SyntaxError");
-    if (this.#state === 0) this.#fail(new GcryptError("aborted"));
-    if (this.#state === 1) {
-      this.#state = 2;
-      this.#end = { code: code ?? 1005, reason, wasClean: true, authentic: this.profile === V2 };
-      this.#hangUp(code, reason, true);
-    }
+    if (this.#state === 0) this.#fail("aborted");
+    if (this.#state > 1) return;
+    this.#end = { code: code ?? 1005, reason, wasClean: true, authentic: this.profile === V2 };
+    this.#hangUp(code, reason, true);
   }
 
   async #connect() {
     const { profile, crypt, WebSocket } = this.#options;
     const offers = [profile];
-    /** @type {(frame: Bytes) => Promise<void>} */ let greet;
     if (profile === V2) {
-      // Where X25519 is unknown, this fails before there is a connection.
       const ephemeral = await webCrypto().generateKey("X25519", false, ["deriveBits"]);
       const key = await sessionKey(V2, this.#options);
       offers.push("gcrypt.kid." + key.kid);
-      greet = (frame) => this.#greet(frame, key, /** @type {CryptoKeyPair} */ (ephemeral));
+      this.#open = async (frame) => {
+        this.#open = refuse;
+        check(frame[0] === HELLO);
+        this.#reply(frame, key, ephemeral).catch(this.#caught);
+      };
     } else {
       offers.push(...this.#protocols);
-      const passphrase = crypt ? new Uint8Array() : await sessionKey(V1, this.#options);
-      this.#seal = async (_, json) =>
-        crypt ? crypt.encrypt(JSON.parse(decoder.decode(await json))) : sealClassic(passphrase, await json);
-      this.#open = async (frame) =>
-        concat(Uint8Array.of(TEXT), utf8(crypt ? toJSON(await crypt.decrypt(frame)) : await openClassic(passphrase, frame)));
+      const cipher = crypt ?? (await sessionKey(V1, this.#options));
+      this.#seal = async (_, json) => cipher.encrypt(JSON.parse(decoder.decode(await json)));
+      this.#open = async (frame) => utf8(toJSON(await cipher.decrypt(frame)));
     }
     if (this.#end) return;
-    /** @type {WebSocket} */
-    const socket = (this.#socket = new WebSocket(this.url, offers));
+    const socket = (this.#socket = new WebSocket(this.#url, offers));
     socket.binaryType = "arraybuffer";
     socket.onopen = () => profile === V1 && this.#opened("");
-    socket.onerror = () => {}; // `close` follows
-    socket.onmessage = ({ data }) => {
-      if (this.#end) return;
-      const opened = this.#receive(data, greet);
-      opened.catch(() => {}); // until its turn
-      this.#inbound = this.#inbound
-        .then(async () => {
-          const plaintext = await opened;
-          if (plaintext && !this.#end) this.#deliver(data, plaintext);
-        })
-        .catch((error) => this.#fail(error));
-    };
-    socket.onclose = (event) => {
-      // A handshake may be waiting for the key endpoint; messages come before the end.
-      if (this.#open) this.#inbound = this.#inbound.then(() => this.#finish(event));
-      else this.#finish(event);
+    socket.onerror = () => {};
+    socket.onmessage = (/** @type {MessageEvent} */ { data }) =>
+      this.#receive(typeof data === "string" ? data : new Uint8Array(data));
+    socket.onclose = (/** @type {CloseEvent} */ event) => {
+      this.#inbound = this.#inbound.then(() => this.#finish(event));
     };
   }
 
-  // Outbound
-
-  /** Seal a message, in fragments if need be. @param {number} kind @param {Blob | Bytes} content @param {number} size */
-  #send(kind, content, size) {
-    const { profile, padding, inspect } = this.#options;
+  /** @param {number} kind @param {any} content a Blob or bytes */
+  #send(kind, content) {
+    const { profile, padding } = this.#options;
+    const size = content.size ?? content.length;
+    if (kind !== CONTROL) {
+      if (size > this.#peerMaxMessage) fail("message-too-big");
+      this.#pending += size;
+      if (this.#state > 1) return; // as in a WebSocket
+    }
     const limit = profile === V1 ? Infinity : MAX_FRAGMENT - (padding ? 1 : 0);
     let start = 0;
     do {
-      const end = Math.min(start + limit, size);
-      const part = content.slice(start, end);
-      const plaintext = part instanceof Blob ? part.arrayBuffer().then((buffer) => new Uint8Array(buffer)) : part;
-      const flags = (padding ? PADDED : 0) | (end < size ? MORE : 0);
-      const sealed = this.#seal(kind | flags, padding ? Promise.resolve(plaintext).then(pad) : plaintext);
+      const part = content.slice(start, start + limit);
+      const share = part.size ?? part.length;
+      start += share;
+      const plaintext = part.arrayBuffer?.().then((/** @type {ArrayBuffer} */ buffer) => new Uint8Array(buffer)) ?? part;
+      const type = kind | (padding ? PADDED : 0) | (start < size ? MORE : 0);
+      const sealed = this.#seal(type, padding ? Promise.resolve(plaintext).then(pad) : plaintext);
       sealed.catch(() => {}); // until its turn
-      const count = end - start;
-      this.#pending += count;
       this.#outbound = this.#outbound
         .then(async () => {
           const frame = await sealed;
-          if (!this.#seal) return;
-          this.#pending -= count;
-          if (inspect) this.#inspect("outbound", kind, frame, await plaintext);
+          if (this.#seal === refuse) return;
+          if (kind !== CONTROL) this.#pending -= share;
+          this.#inspect("outbound", kind, frame, await plaintext);
           this.#socket.send(frame);
         })
-        .catch((error) => this.#fail(error));
-      start = end;
+        .catch(this.#caught);
     } while (start < size);
   }
 
-  /** Close the socket, behind what is still to be sent, and after an authenticated close. */
-  #hangUp(code, reason, sealed) {
-    if (sealed && this.profile === V2 && this.#seal) {
-      const close = utf8(toJSON({ type: "close", code: code ?? 1000, reason }));
-      this.#send(CONTROL, close, close.length);
-    }
-    this.#outbound = this.#outbound.then(() => {
-      this.#seal = undefined;
-      // gcrypt.v2 keeps the reason off the wire; a page may not send every code.
-      const args = isOwnCode(code) ? (this.profile === V1 ? [code, reason] : [code]) : [];
-      if (this.#socket) this.#socket.close(...args);
-      else this.#finish();
-    });
+  /** @param {string | Bytes} frame */
+  #receive(frame) {
+    if (this.#end) return;
+    const opened = this.#open(frame);
+    opened.catch(() => {}); // until its turn
+    this.#inbound = this.#inbound
+      .then(async () => {
+        const plaintext = await opened;
+        if (plaintext && !this.#end) this.#deliver(frame, plaintext);
+      })
+      .catch(this.#caught);
   }
 
-  // Inbound
-
-  async #receive(data, greet) {
-    if (this.profile === V1) return this.#open(data);
-    const frame = new Uint8Array(data);
-    if (typeof data === "string" || frame.length > MAX_FRAGMENT + 17) fail("invalid-frame");
-    if (this.#open) return this.#open(frame);
-    if (this.#greeted || frame[0] !== HELLO) fail("invalid-frame");
-    this.#greeted = true;
-    await greet(frame);
-  }
-
-  /** Answer HELLO with REPLY. */
-  async #greet(frame, key, ephemeral) {
-    const kid = toHex(frame.subarray(1, 9));
-    if (kid !== key.kid) {
-      // The key was rotated since it was fetched.
-      if (!this.#options.key) key = await sessionKey(V2, this.#options, true);
-      if (kid !== key.kid) fail("key-mismatch");
-    }
-    const subprotocols = this.#protocols;
-    const payload = utf8(toJSON({ subprotocols, max_message: this.#options.maxMessage ?? MAX_MESSAGE }));
-    const noise = await respond(key, frame.subarray(9), ephemeral, payload);
-    const { max_message = MAX_MESSAGE } = parseObject(noise.payload);
-    if (!(Number.isInteger(max_message) && max_message > 0)) fail("invalid-frame");
+  /** @param {Bytes} hello @param {SecureKey} key @param {CryptoKeyPair} ephemeral */
+  async #reply(hello, key, ephemeral) {
+    const kid = toHex(hello.subarray(1, 9));
+    if (kid !== key.kid && !this.#options.key) key = await sessionKey(V2, this.#options, true);
+    if (kid !== key.kid) fail("key-mismatch");
+    const payload = utf8(toJSON({ subprotocols: this.#protocols, max_message: this.#options.maxMessage }));
+    const { opened, reply, receiving, sending } = await respond(key, hello.subarray(9), ephemeral, payload);
+    const { max_message = MAX_MESSAGE } = parseObject(opened);
+    check(Number.isInteger(max_message) && max_message > 0);
     if (this.#end) return;
     this.#peerMaxMessage = max_message;
-    this.#inspect("inbound", HELLO, frame, noise.payload);
-    const reply = concat(Uint8Array.of(REPLY), noise.message);
-    this.#inspect("outbound", REPLY, reply, payload);
-    this.#open = async (data) => concat(data.subarray(0, 1), await noise.receiving.open(data));
-    this.#seal = (type, plaintext) => noise.sending.seal(type, plaintext);
-    this.#socket.send(reply);
+    this.#open = async (frame) => {
+      check(frame.length <= MAX_FRAGMENT + 17);
+      return receiving("decrypt", frame.subarray(0, 1), frame.subarray(1));
+    };
+    this.#seal = async (type, plaintext) => {
+      const header = Uint8Array.of(type);
+      return concat(header, await sending("encrypt", header, plaintext));
+    };
+    const frame = concat(Uint8Array.of(REPLY), reply);
+    this.#inspect("inbound", HELLO, hello, opened);
+    this.#inspect("outbound", REPLY, frame, payload);
+    this.#socket.send(frame);
   }
 
-  #inspect(direction, kind, data, plaintext) {
+  /** @param {string} direction @param {number} kind @param {string | Bytes} data @param {Bytes} content */
+  #inspect(direction, kind, data, content) {
     if (!this.#options.inspect) return;
-    const name = { [HELLO]: "HELLO", [REPLY]: "REPLY", [TEXT]: "TEXT", [BINARY]: "BINARY", [CONTROL]: "CONTROL" }[kind];
-    const shown = kind === BINARY ? plaintext : new TextDecoder().decode(plaintext);
-    const view = typeof data === "string" ? data : new Uint8Array(data)
-    this.dispatchEvent(new FrameEvent("frame", { direction, kind: name, data: view, plaintext: shown }));
+    const plaintext = kind === BINARY ? content : new TextDecoder().decode(content);
+    this.dispatchEvent(new DetailEvent("frame", { direction, kind, data, plaintext }));
   }
 
-  /** Take an opened frame: its type, then its plaintext. */
-  #deliver(data, opened) {
-    const type = opened[0];
-    const kind = type & KIND_MASK;
-    const plaintext = type & PADDED ? unpad(opened.subarray(1)) : opened.subarray(1);
-    this.#inspect("inbound", kind, data, plaintext);
+  /** @param {string | Bytes} frame @param {Bytes} opened */
+  #deliver(frame, opened) {
+    const type = typeof frame === "string" ? TEXT : frame[0];
+    const kind = type & 0x3f;
+    const plaintext = type & PADDED ? unpad(opened) : opened;
+    this.#inspect("inbound", kind, frame, plaintext);
     const fragments = this.#fragments;
     if (kind === CONTROL && !(type & MORE) && !fragments.length) return this.#control(parseObject(plaintext));
-    if (this.#state !== 1 || (kind !== TEXT && kind !== BINARY)) fail("invalid-frame");
-    if (fragments.length && kind !== this.#fragmentKind) fail("invalid-frame");
+    check(this.#state === 1 && (kind === TEXT || kind === BINARY) && (!fragments.length || kind === this.#fragmentKind));
     this.#fragmentKind = kind;
     fragments.push(plaintext);
-    const size = fragments.reduce((sum, each) => sum + each.length, 0);
-    if (size > (this.#options.maxMessage ?? MAX_MESSAGE)) fail("message-too-big");
+    if (fragments.reduce((size, each) => size + each.length, 0) > this.#options.maxMessage) fail("message-too-big");
     if (type & MORE) return;
-    const message = concat(...fragments);
     this.#fragments = [];
-    const content =
-      kind === TEXT ? decoder.decode(message) : this.#binaryType === "blob" ? new Blob([message]) : message.buffer;
-    this.dispatchEvent(new MessageEvent("message", { data: content, origin: new URL(this.url).origin }));
+    const bytes = concat(...fragments);
+    const data = kind === TEXT ? decoder.decode(bytes) : this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
+    this.dispatchEvent(new MessageEvent("message", { data, origin: new URL(this.#url).origin }));
   }
 
+  /** @param {any} message */
   #control({ type, subprotocol = null, code, reason = "", group, missed }) {
     const open = this.#state === 1;
     if (type === "accept") {
-      if (open || (subprotocol !== null && !this.#protocols.includes(subprotocol))) fail("invalid-frame");
+      check(!open && [null, ...this.#protocols].includes(subprotocol));
       this.#opened(subprotocol ?? "");
     } else if (type === "close") {
-      if (!(code >= 1000 && code < 5000) || typeof reason !== "string") fail("invalid-frame");
+      check(Number.isInteger(code) && code >= 1000 && code < 5000 && isText(reason));
       this.#end = { code, reason, wasClean: true, authentic: true };
-      this.#state = 2;
-      if (!open) this.#tell(new GcryptError("rejected"));
+      if (!open) this.#tell("rejected");
       this.#hangUp(code);
     } else if (type === "gap") {
-      if (!open) fail("invalid-frame");
-      this.dispatchEvent(new GapEvent("gap", { group, missed }));
-    } else if (typeof type !== "string") fail("invalid-frame");
+      check(open && group && isText(group) && Number.isInteger(missed) && missed > 0);
+      this.dispatchEvent(new DetailEvent(type, { group, missed }));
+    } else check(isText(type));
   }
 
-  // The beginning and the end
-
+  /** @param {string} protocol */
   #opened(protocol) {
     clearTimeout(this.#timer);
     this.#protocol = protocol;
@@ -772,37 +632,54 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
     this.dispatchEvent(new Event("open"));
   }
 
-  #tell(error) {
-    this.dispatchEvent(new EncryptedErrorEvent("error", { error, message: error.message }));
+  /** @param {ErrorCode} code */
+  #tell(code) {
+    this.dispatchEvent(new DetailEvent("error", { error: new GcryptError(code) }));
   }
 
-  /** End over something that failed: drop the keys, tell the page, close the socket. */
-  #fail(cause) {
+  /** @param {any} error */
+  #caught = (error) => {
+    const code = error?.name === "NotSupportedError" ? "unsupported" : "invalid-frame";
+    this.#fail(error instanceof GcryptError ? error.code : code);
+  };
+
+  /** @param {ErrorCode} error */
+  #fail(error) {
     if (this.#end) return;
-    const known = cause instanceof GcryptError;
-    const unsupported = cause?.name === "NotSupportedError";
-    const error = known ? cause : new GcryptError(unsupported ? "unsupported" : "invalid-frame");
-    const code = ERRORS[error.code][0];
-    this.#end = { code, reason: "", wasClean: false, authentic: false };
+    const code = CLOSE_CODES[error];
+    this.#end = { code: code ?? 1006, reason: "", wasClean: false, authentic: false };
+    queueMicrotask(() => this.#tell(error));
+    this.#hangUp(code, "", code !== 4400);
+  }
+
+  /** @param {number} [code] @param {string} [reason] @param {boolean} [meant] behind what is still to be sent */
+  #hangUp(code, reason, meant) {
     this.#state = 2;
-    queueMicrotask(() => {
-      this.#tell(error);
-      if (code !== 1009) this.#seal = undefined;
-      this.#hangUp(code, "", true);
+    if (!meant) this.#seal = refuse;
+    else if (this.profile === V2 && this.#seal !== refuse) {
+      this.#send(CONTROL, utf8(toJSON({ type: "close", code: code ?? 1000, reason })));
+    }
+    this.#outbound = this.#outbound.then(() => {
+      if (!this.#socket) return this.#finish({});
+      try {
+        this.#socket.close(code, this.profile === V1 ? reason : "");
+      } catch {
+        this.#socket.close();
+      }
     });
   }
 
-  #finish({ code, reason, wasClean } = {}) {
-    if (this.#state === 3) return;
+  /** @param {any} event */
+  #finish({ code, reason, wasClean }) {
     clearTimeout(this.#timer);
     const early = this.#state === 0;
     this.#state = 3;
-    this.#open = this.#seal = undefined;
     if (!this.#end) {
       this.#end = { code, reason, wasClean: wasClean && this.profile === V1, authentic: false };
-      if (early) this.#tell(new GcryptError(code === 4401 ? "unauthorized" : "connection-failed"));
+      if (early) this.#tell(code === 4401 ? "unauthorized" : "connection-failed");
     }
+    this.#seal = this.#open = refuse;
     if (this.#end.code === 4401) cache.delete(this.#options.keyUrl);
-    this.dispatchEvent(new EncryptedCloseEvent("close", this.#end));
+    this.dispatchEvent(new EndEvent("close", this.#end));
   }
 }

@@ -17,6 +17,35 @@ export interface SessionKey {
   passphrase?: string;
 }
 
+/** What a `GcryptError` is about; docs/javascript.md says more about each. */
+export type ErrorCode =
+  /** WebCrypto needs https, or localhost. */
+  | "insecure-context"
+  /** The runtime lacks WebSocket, WebCrypto or X25519. */
+  | "unsupported"
+  /** The session has no key: log in. */
+  | "unauthorized"
+  /** The key endpoint could not be reached, or gave no key for the profile. */
+  | "key-unavailable"
+  /** The server uses a key that this session does not have. */
+  | "key-mismatch"
+  /** The socket ended before it was open. */
+  | "connection-failed"
+  /** The application refused; `close` has its code and reason. */
+  | "rejected"
+  /** Not open within `handshakeTimeout`. */
+  | "timeout"
+  /** `close()` was called before `open`. */
+  | "aborted"
+  /** The server, or somebody on the way, sent a frame that is not valid. */
+  | "invalid-frame"
+  /** A message is larger than its receiver accepts. */
+  | "message-too-big"
+  /** gcrypt.v1 carries JSON text only. */
+  | "not-json"
+  /** `Crypt.decrypt` was not given what `Crypt.encrypt` made with the same passphrase. */
+  | "decryption-failed";
+
 /** The object that g-crypt's `Crypt(passphrase)` returns, or ours. */
 export interface Cipher {
   encrypt(value: any): string | Promise<string>;
@@ -103,17 +132,31 @@ export interface EventMap {
   frame: FrameEvent;
 }
 
-export type Handlers = { [K in keyof EventMap]: ((event: EventMap[K]) => any) | null };
+export type Handlers = {
+  [K in keyof EventMap as `on${K}`]: ((event: EventMap[K]) => any) | null;
+};
 
-type Listen<Options> = <K extends keyof EventMap>(
+type Listen<ListenOptions> = <K extends keyof EventMap>(
   type: K,
   listener: ((event: EventMap[K]) => any) | { handleEvent(event: EventMap[K]): any } | null,
-  options?: Options | boolean,
+  options?: ListenOptions | boolean,
 ) => void;
 
 /** An `EventTarget` that knows its events. */
-export interface Target {
+export interface Target extends Handlers {
   addEventListener: Listen<AddEventListenerOptions>;
   removeEventListener: Listen<EventListenerOptions>;
   dispatchEvent(event: Event): boolean;
+}
+
+/** A session key, imported. */
+export interface SecureKey {
+  kid: string;
+  psk: CryptoKey;
+}
+
+/** What the key endpoint gave, imported, for each profile. */
+export interface Keys {
+  "gcrypt.v1"?: AsyncCipher;
+  "gcrypt.v2"?: SecureKey;
 }
