@@ -11,6 +11,8 @@ const REPLY = 0x02;
 const TEXT = 0x10;
 const BINARY = 0x11;
 const CONTROL = 0x12;
+/** @type {Record<number, string>} */
+const KINDS = { [HELLO]: "HELLO", [REPLY]: "REPLY", [TEXT]: "TEXT", [BINARY]: "BINARY", [CONTROL]: "CONTROL" };
 const PADDED = 0x40;
 const MORE = 0x80;
 const MAX_FRAGMENT = 262144;
@@ -585,7 +587,7 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   #inspect(direction, kind, data, content) {
     if (!this.#options.inspect) return;
     const plaintext = kind === BINARY ? content : new TextDecoder().decode(content);
-    this.dispatchEvent(new DetailEvent("frame", { direction, kind, data, plaintext }));
+    this.dispatchEvent(new DetailEvent("frame", { direction, kind: KINDS[kind], data, plaintext }));
   }
 
   /** @param {string | Bytes} frame @param {Bytes} opened */
