@@ -13,6 +13,9 @@ from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
+# Channels looks after database connections wherever a consumer runs.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 SIGNALS = {
     "opened": connection_opened,
     "closed": connection_closed,

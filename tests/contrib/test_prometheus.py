@@ -12,6 +12,9 @@ from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
+# Channels looks after database connections wherever a consumer runs.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 SIGNALS = (connection_opened, connection_closed, connection_refused)
 
 
