@@ -22,7 +22,7 @@ from tests.browser.helpers import CHROMIUM_FLAGS  # noqa: E402
 from tests.servers import Daphne, demo_site  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-DESK = (960, 826)
+DESK = (940, 786)
 PHONE = (390, 844)
 
 

@@ -8,6 +8,8 @@ from playwright.sync_api import Page, WebSocket, expect
 
 LogIn = Callable[[str, str], Page]
 
+PATHS = ["/", "/counter/", "/chat/", "/inspector/", "/classic/", "/accounts/login/"]
+
 CHROMIUM_FLAGS = [
     "--headless",
     "--no-sandbox",

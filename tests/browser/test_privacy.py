@@ -6,9 +6,7 @@ from playwright.sync_api import Page, expect
 
 from tests.servers import Daphne
 
-from .helpers import LogIn
-
-PATHS = ["/", "/counter/", "/chat/", "/inspector/", "/classic/", "/accounts/login/"]
+from .helpers import PATHS, LogIn
 
 
 def keys_of(page: Page) -> list[str]:

@@ -16,7 +16,7 @@ function addRow({ direction, kind, plaintext, data }) {
   const plain = document.createElement("span");
   plain.className = "plain";
   plain.textContent = isMessage ? plaintext : "handshake";
-  row.append(plain, wire(data));
+  row.append(plain, wire(data, 16));
   log.append(row);
   while (log.children.length > ROWS) log.firstChild.remove();
 }

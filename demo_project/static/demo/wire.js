@@ -1,6 +1,6 @@
 // Frames as they look on the wire: hex (or, in gcrypt.v1, JSON text) coloured by field.
 
-const SHOWN = 96; // bytes of a ciphertext; the rest is counted
+const SHOWN = 96; // bytes of a field; the rest is counted
 const TAG = 16;
 
 const encoder = new TextEncoder();
@@ -11,7 +11,7 @@ export const sizeOf = (frame) =>
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Where the fields of a gcrypt.v2 frame begin: [class, title, length], the last two fixed ones. */
+/** The fields of a gcrypt.v2 frame before its ciphertext and tag: [class, title, length]. */
 function layout(kind) {
   switch (kind & 0x3f) {
     case 0x01:
@@ -27,38 +27,44 @@ function layout(kind) {
   }
 }
 
-function secureFields(bytes) {
+function abbreviated(bytes, shown) {
+  const cut = bytes.length - shown;
+  return hex(bytes.subarray(0, shown)) + (cut > 0 ? `…+${cut}` : "");
+}
+
+function secureFields(bytes, shown) {
   const fields = [];
   let at = 0;
   for (const [name, title, length] of layout(bytes[0])) {
-    fields.push([name, title, hex(bytes.subarray(at, at + length))]);
+    fields.push([name, title, abbreviated(bytes.subarray(at, at + length), shown)]);
     at += length;
   }
   const ciphertext = bytes.subarray(at, -TAG);
-  const cut = ciphertext.length - SHOWN;
-  const shown = hex(ciphertext.subarray(0, SHOWN)) + (cut > 0 ? ` … ${cut} more … ` : "");
-  if (ciphertext.length) fields.push(["f-ct", "ciphertext", shown]);
+  if (ciphertext.length) fields.push(["f-ct", "ciphertext", abbreviated(ciphertext, shown)]);
   fields.push(["f-tag", "tag", hex(bytes.subarray(-TAG))]);
   return fields;
 }
 
-function classicFields(text) {
+function classicFields(text, shown) {
   const classes = { ct: "f-ct", iv: "f-key", s: "f-key" };
   const parts = text.split(/("(?:ct|iv|s)":"[^"]*")/);
   return parts.filter(Boolean).map((part) => {
     const name = part.match(/^"(ct|iv|s)":/)?.[1];
     if (!name) return ["", "", part];
-    const cut = part.length - 2 * SHOWN;
-    const shown = cut > 0 ? `${part.slice(0, 2 * SHOWN)} … ${cut} more"` : part;
-    return [classes[name], name, shown];
+    const cut = part.length - 2 * shown;
+    return [classes[name], name, cut > 0 ? `${part.slice(0, 2 * shown)}…+${cut}"` : part];
   });
 }
 
-/** An element that shows `frame`, a Uint8Array or a string, with its size in bytes. */
-export function wire(frame) {
+/**
+ * An element that shows `frame`, a Uint8Array or a string, and its size; `shown` is how many bytes
+ * of a field are spelled out.
+ */
+export function wire(frame, shown = SHOWN) {
   const element = document.createElement("code");
   element.className = "wire";
-  const fields = typeof frame === "string" ? classicFields(frame) : secureFields(frame);
+  const fieldsOf = typeof frame === "string" ? classicFields : secureFields;
+  const fields = fieldsOf(frame, shown);
   fields.forEach(([name, title, text], index) => {
     const span = document.createElement("span");
     span.className = name;
