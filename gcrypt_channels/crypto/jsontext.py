@@ -52,7 +52,7 @@ def _parse(text: str, decoder: json.JSONDecoder) -> Any:
         raise ValueError("nested too deep")
     try:
         return decoder.decode(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     # Raised out here so that the error's context does not carry the text along.
     raise ValueError("not JSON")
