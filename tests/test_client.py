@@ -475,21 +475,23 @@ async def test_unread_messages_do_not_hold_up_a_close(another_task_receives: boo
                 await peer.send("x" * 10_000)
         assert await peer.receive() == Closed(1000, "")
 
-    # Without a timeout of websockets, the close would hang for ever.
-    async with server(script) as url, connected(url, close_timeout=None) as socket:
-        assert await socket.receive() == "x" * 10_000
-        if another_task_receives:
-            reader = asyncio.create_task(_receive_all(socket))
-            await asyncio.sleep(0)
-            await asyncio.wait_for(socket.close(), 30)
+    received = []
+    reading = asyncio.Event()
+
+    async def read(socket: ClientConnection) -> None:
+        async for message in socket:
+            received.append(message)
+            reading.set()
+
+    async with server(script) as url, connected(url, close_timeout=60) as socket:
+        reader = asyncio.create_task(read(socket)) if another_task_receives else None
+        if reader is not None:
+            await reading.wait()
+        before_close = len(received)
+        await asyncio.wait_for(socket.close(), 30)
+        if reader is not None:
             await reader
-        else:
-            await asyncio.wait_for(socket.close(), 30)
-
-
-async def _receive_all(socket: ClientConnection) -> None:
-    async for _ in socket:
-        pass
+    assert len(received) == before_close
 
 
 async def test_a_frame_that_is_not_valid_ends_the_connection_with_4400() -> None:

@@ -71,8 +71,7 @@ class ClientConnection:
             MessageTooBig: the message is over what the server accepts; nothing was sent.
             LocalError: this profile cannot carry the message; nothing was sent.
         """
-        if self._end is not None:
-            raise self._closed()
+        self._check_open()
         await self._write(lambda: self._session.seal(message), len(message))
 
     async def send_json(self, value: object) -> None:
@@ -172,6 +171,10 @@ class ClientConnection:
         self._end = Closed(error.code, error.reason)
         await self._shut(error.code, error.reason)
 
+    def _check_open(self) -> None:
+        if self._end is not None:
+            raise self._closed()
+
     def _closed(self, error: SocketClosed | None = None) -> ConnectionClosed:
         """The end as it is known, or else as the socket tells it."""
         if self._end is not None:
@@ -200,13 +203,14 @@ class ClientConnection:
             raise self._closed(error) from None
 
     async def _next_event(self) -> Event | None:
+        self._check_open()
         try:
             frame = await self._socket.recv()
         except SocketClosed as error:
             closed = self._closed(error)
             self._end = Closed(closed.code, closed.reason)
             raise closed from None
-        if self._end is not None:  # it was closed on this side
+        if self._end is not None:  # another task has closed meanwhile
             await self._drain()
             raise self._closed()
         event = self._session.receive(frame)
