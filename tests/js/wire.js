@@ -1,0 +1,99 @@
+// A WebSocket without a network: a test plays what the server sends, and sees what is sent to it.
+
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+
+export const CLIENT = new URL("../../gcrypt_channels/static/gcrypt_channels/gcrypt.js", import.meta.url);
+
+export const vectors = (name) =>
+  JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
+
+/** The client as it would be with another rekey interval, which only the vectors shorten. */
+export function importClient({ rekeyInterval = 65536 } = {}) {
+  const source = readFileSync(CLIENT, "utf8");
+  const declaration = "const REKEY_INTERVAL = 65536;";
+  if (!source.includes(declaration)) throw new Error("the client has no rekey interval to replace");
+  const changed = source.replace(declaration, `const REKEY_INTERVAL = ${rekeyInterval};`);
+  return import(`data:text/javascript,${encodeURIComponent(changed)}`);
+}
+
+/** What a Wire class has seen: `sockets`, in the order they were made. */
+export function wireClass() {
+  return class Wire {
+    static sockets = [];
+    readyState = 0;
+    bufferedAmount = 0;
+    extensions = "";
+    sent = [];
+    closed = null; // the arguments of close()
+    waiting = [];
+
+    constructor(url, protocols) {
+      Object.assign(this, { url, protocols });
+      this.constructor.sockets.push(this);
+      this.constructor.made?.(this);
+    }
+
+    static next() {
+      return new Promise((resolve) => (this.made = resolve));
+    }
+
+    send(frame) {
+      this.sent.push(frame);
+      this.waiting.shift()?.();
+    }
+
+    /** The frame that is sent as number `index`. */
+    async frame(index) {
+      while (this.sent.length <= index) await new Promise((resolve) => this.waiting.push(resolve));
+      return this.sent[index];
+    }
+
+    close(...args) {
+      this.closed ??= args;
+      this.end(...args);
+    }
+
+    /** The socket ends, whoever wanted it. */
+    end(code = 1005, reason = "", wasClean = true) {
+      if (this.readyState === 3) return;
+      this.readyState = 3;
+      queueMicrotask(() => this.onclose({ code, reason, wasClean }));
+    }
+
+    open() {
+      this.readyState = 1;
+      this.onopen();
+    }
+
+    deliver(frame) {
+      const data = typeof frame === "string" ? frame : new Uint8Array(frame).buffer;
+      this.onmessage({ data });
+    }
+  };
+}
+
+/** Collects a socket's events: `next()` waits for the next one, `seen` holds those that came. */
+export function listen(socket, types = ["open", "message", "error", "close", "gap"]) {
+  const seen = [];
+  const waiting = [];
+  const unread = [];
+  for (const type of types) {
+    socket.addEventListener(type, (event) => {
+      seen.push(event);
+      const waiter = waiting.shift();
+      if (waiter) waiter(event);
+      else unread.push(event);
+    });
+  }
+  return {
+    seen,
+    next: () =>
+      unread.length ? Promise.resolve(unread.shift()) : new Promise((resolve) => waiting.push(resolve)),
+    /** The types, and no others, that come until `close`. */
+    async types() {
+      if (socket.readyState !== 3) await once(socket, "close");
+      return seen.map((event) => event.type);
+    },
+  };
+}
