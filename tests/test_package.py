@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -100,6 +101,12 @@ def test_the_wheel_says_its_version_and_what_it_needs(wheel: Path) -> None:
         "django",
         "pycryptodome",
     }
+
+
+def test_the_npm_package_has_the_same_version() -> None:
+    described = json.loads((ROOT / "package.json").read_text())
+
+    assert described["version"] == gcrypt_channels.__version__
 
 
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
