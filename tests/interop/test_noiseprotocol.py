@@ -1,0 +1,159 @@
+"""Whole connections with a peer on the noiseprotocol package, in both roles."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from gcrypt_channels.protocol.events import (
+    Accepted,
+    Bytes,
+    Closed,
+    Event,
+    Gap,
+    HandshakeDone,
+    HelloReceived,
+    Text,
+)
+from gcrypt_channels.protocol.secure import SecureSession
+from tests.reference.noise_peer import NoisePeer
+
+pytestmark = pytest.mark.interop
+
+TEXT, BINARY, CONTROL, MORE, PADDED = 0x10, 0x11, 0x12, 0x80, 0x40
+KID, PSK = bytes(range(8)), bytes(range(32))
+FRAMES = 10_000
+REKEY_INTERVAL = 3000
+
+
+class Peer(NoisePeer):
+    """The other end, written from ``docs/protocol.md`` alone."""
+
+    def __init__(self, *, initiator: bool) -> None:
+        super().__init__(
+            initiator=initiator,
+            psk=PSK,
+            prologue=b"gcrypt.v2" + KID,
+            rekey_interval=REKEY_INTERVAL,
+        )
+
+    def say(self, message: dict[str, object]) -> bytes:
+        return self.seal(CONTROL, json.dumps(message).encode())
+
+    def heard(self, frame: bytes) -> tuple[int, object]:
+        first, plaintext = self.open(frame)
+        return first, json.loads(plaintext)
+
+
+def connect_to_our_server(*, padding: bool) -> tuple[SecureSession, Peer]:
+    ours = SecureSession(role="server", padding=padding, rekey_interval=REKEY_INTERVAL)
+    peer = Peer(initiator=False)
+    hello = ours.hello(KID, PSK)
+    assert hello[:9] == b"\x01" + KID
+    assert json.loads(peer.read_handshake(hello[9:])) == {"max_message": 1_048_576}
+    reply = {"subprotocols": ["a", "b"], "max_message": 1_000_000}
+    frame = b"\x02" + peer.write_handshake(json.dumps(reply).encode())
+    assert ours.receive(frame) == HandshakeDone(("a", "b"))
+    (accept,) = ours.seal_accept("b")
+    if not padding:
+        assert peer.heard(accept) == (CONTROL, {"type": "accept", "subprotocol": "b"})
+    else:
+        assert peer.open(accept)[0] == CONTROL | PADDED
+    return ours, peer
+
+
+def connect_our_client(*, padding: bool) -> tuple[SecureSession, Peer]:
+    ours = SecureSession(role="client", padding=padding, rekey_interval=REKEY_INTERVAL)
+    peer = Peer(initiator=True)
+    hello = b"\x01" + KID + peer.write_handshake(b'{"max_message": 1000000}')
+    assert ours.receive(hello) == HelloReceived(KID)
+    reply = ours.reply(PSK, ["a"])
+    assert reply[:1] == b"\x02"
+    assert json.loads(peer.read_handshake(reply[1:])) == {
+        "subprotocols": ["a"],
+        "max_message": 1_048_576,
+    }
+    assert ours.receive(peer.say({"type": "accept", "subprotocol": None})) == Accepted(None)
+    return ours, peer
+
+
+def connect(role: Literal["server", "client"], *, padding: bool) -> tuple[SecureSession, Peer]:
+    connector = connect_to_our_server if role == "server" else connect_our_client
+    return connector(padding=padding)
+
+
+def contents(seed: int) -> Iterator[str | bytes]:
+    draw = random.Random(seed)
+    while True:
+        size = draw.choice([0, 1, 15, 100, draw.randrange(2000)])
+        if draw.random() < 0.5:
+            yield "".join(draw.choices("abc ü€😀\0", k=size))
+        else:
+            yield draw.randbytes(size)
+
+
+def unpad(first: int, plaintext: bytes) -> bytes:
+    return plaintext.rstrip(b"\0")[:-1] if first & PADDED else plaintext
+
+
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_ten_thousand_frames_each_way_over_three_rekeys(
+    role: Literal["server", "client"], padding: bool
+) -> None:
+    ours, peer = connect(role, padding=padding)
+    to_us, to_peer = contents(1), contents(2)
+    draw = random.Random(3)
+    received = sent = 0
+    while received < FRAMES or sent < FRAMES:
+        if draw.random() < 0.5:
+            data = next(to_us)
+            plaintext = data.encode() if isinstance(data, str) else data
+            frame = peer.seal(TEXT if isinstance(data, str) else BINARY, plaintext)
+            expected: Event = Text(data) if isinstance(data, str) else Bytes(data)
+            assert ours.receive(frame) == expected
+            received += 1
+        else:
+            data = next(to_peer)
+            (frame,) = ours.seal(data)
+            first, plaintext = peer.open(frame)
+            assert first == (TEXT if isinstance(data, str) else BINARY) | (PADDED * padding)
+            content = unpad(first, plaintext)
+            assert content == (data.encode() if isinstance(data, str) else data)
+            sent += 1
+    assert min(sent, received) // REKEY_INTERVAL >= 3
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_message_in_fragments_each_way(role: Literal["server", "client"]) -> None:
+    ours, peer = connect(role, padding=False)
+    message = random.Random(4).randbytes(1_000_000)
+    cuts = [message[start : start + 99_999] for start in range(0, len(message), 99_999)]
+    for part in cuts[:-1]:
+        assert ours.receive(peer.seal(BINARY | MORE, part)) is None
+    assert ours.receive(peer.seal(BINARY, cuts[-1])) == Bytes(message)
+    frames = [peer.open(frame) for frame in ours.seal(message)]
+    assert [first for first, _ in frames] == [BINARY | MORE] * 3 + [BINARY]
+    assert b"".join(plaintext for _, plaintext in frames) == message
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_an_authenticated_close_each_way(role: Literal["server", "client"]) -> None:
+    ours, peer = connect(role, padding=False)
+    close = {"type": "close", "code": 4000, "reason": "grüße"}
+    assert ours.receive(peer.say(close)) == Closed(4000, "grüße")
+    (frame,) = ours.seal_close(1000, "")
+    assert peer.heard(frame) == (CONTROL, {"type": "close", "code": 1000, "reason": ""})
+
+
+def test_a_gap_reaches_our_client_and_leaves_our_server() -> None:
+    ours, peer = connect("client", padding=False)
+    gap = {"type": "gap", "group": "room", "missed": 2}
+    assert ours.receive(peer.say(gap)) == Gap("room", 2)
+    ours, peer = connect("server", padding=False)
+    (frame,) = ours.seal_gap("room", 2)
+    assert peer.heard(frame) == (CONTROL, gap)
