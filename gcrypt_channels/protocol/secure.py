@@ -89,7 +89,8 @@ class SecureSession:
         """Server: return the HELLO frame for the session key ``psk`` (32) named ``kid`` (8)."""
         if len(kid) != KID_SIZE:
             raise ValueError("a kid has 8 bytes")
-        self._check_may_send(Step.HELLO)
+        if Step.HELLO not in self._may_send:
+            raise LocalError(f"HELLO cannot be sent in state {self._state.name}")
         self._handshake = HandshakeState(initiator=True, psk=psk, prologue=_prologue(kid))
         payload = messages.serialize_hello_payload(self._max_message)
         frame = serialize_hello(kid, self._handshake.write_message(payload))
@@ -102,9 +103,8 @@ class SecureSession:
         ``subprotocols`` are those that the application may choose from. Raises ``InvalidFrame``,
         and the session is over, when HELLO was not made with this key.
         """
-        self._check_may_send(Step.REPLY)
         if self._hello is None:
-            raise LocalError("there is no HELLO to reply to")
+            raise LocalError(f"there is no HELLO to reply to in state {self._state.name}")
         kid, message = self._hello
         handshake = HandshakeState(initiator=False, psk=psk, prologue=_prologue(kid))
         payload = messages.serialize_reply_payload(subprotocols, self._max_message)
@@ -209,14 +209,10 @@ class SecureSession:
             rekey_interval=self._rekey_interval,
         )
 
-    def _check_may_send(self, step: Step) -> None:
-        if step not in self._may_send:
-            raise LocalError(f"{step.name} cannot be sent in state {self._state.name}")
-
     def _transport_for(self, step: Step) -> Transport:
-        self._check_may_send(step)
-        if self._transport is None:
-            raise LocalError("the handshake is not complete")
+        """Return the transport for a frame that may be sent now."""
+        if self._transport is None or step not in self._may_send:
+            raise LocalError(f"{step.name} cannot be sent in state {self._state.name}")
         return self._transport
 
     def _received(self, step: Step) -> None:
