@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from .conf import conf
 from .exceptions import LocalError
@@ -71,7 +71,8 @@ async def publish_control(message: Mapping[str, Any]) -> None:
     payload = _encode(message)
     deliver_here(CONTROL_GROUP, Kind.CONTROL, payload)
     layer = get_channel_layer(conf.channel_layer)
-    if layer is not None:
+    # An in-memory layer reaches no one else, and is not for the threads that revocations come from.
+    if layer is not None and not isinstance(layer, InMemoryChannelLayer):
         await send(layer, CONTROL_GROUP, Kind.CONTROL, payload)
 
 

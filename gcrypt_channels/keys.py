@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.contrib.auth import HASH_SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.exceptions import ImproperlyConfigured
@@ -147,12 +147,23 @@ async def resolve_shared(scope: Scope) -> Keyring:
 
 async def session_identity(session: SessionBase) -> str:
     """What names this session on the server, or ``""`` if it does not exist there."""
-    if isinstance(session, CookieSessionStore):
-        # The cookie is the session, and changes whenever it is saved: a random name inside it,
-        # drawn at login, stays.
-        return str(await session.aget(COOKIE_IDENTITY_KEY, ""))
     await session.aget(HASH_SESSION_KEY)  # loads it: a session that is gone loses its key here
+    if isinstance(session, CookieSessionStore):
+        return cookie_identity({name: await session.aget(name, "") for name in _COOKIE_IDENTITY})
     return session.session_key or ""
+
+
+_COOKIE_IDENTITY = (COOKIE_IDENTITY_KEY, SESSION_KEY)
+
+
+def cookie_identity(data: Mapping[str, Any]) -> str:
+    """What names the session whose data are in a signed cookie; ``""`` before it had a key.
+
+    The cookie is the session, and changes whenever that is saved: a random name inside it stays.
+    It also survives a login, at which other engines give a session another key: so the user counts.
+    """
+    drawn, user_id = (str(data.get(name, "")) for name in _COOKIE_IDENTITY)
+    return f"{drawn}:{user_id}" if drawn else ""
 
 
 def _checked_explicit(session: SessionBase, explicit: object) -> str:

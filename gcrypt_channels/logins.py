@@ -22,6 +22,7 @@ from django.contrib.auth import (
 from django.contrib.sessions.backends import cache as cache_engine
 from django.contrib.sessions.backends import db as db_engine
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.cache import caches
 from django.core.exceptions import ValidationError
 from django.db import router
@@ -29,7 +30,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from .crypto import primitives
-from .keys import Scope, session_identity
+from .keys import Scope, cookie_identity, session_identity
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -91,6 +92,30 @@ def session_id(identity: str) -> str:
     return primitives.sha256(identity.encode()).hex()
 
 
+def session_id_of_key(session_key: str) -> str:
+    """The :func:`session_id` of the session with this key, or in this cookie."""
+    store = session_store()
+    if issubclass(store, CookieSessionStore):
+        identity = cookie_identity(_peek(store, session_key) or {})
+        return session_id(identity) if identity else ""
+    return session_id(session_key)
+
+
+def session_id_now(session: SessionBase) -> str:
+    """The :func:`session_id` of a session of HTTP; ``""`` if it has none yet."""
+    if isinstance(session, CookieSessionStore):
+        identity = cookie_identity(dict(session.items()))
+    else:
+        identity = session.session_key or ""
+    return session_id(identity) if identity else ""
+
+
+def session_store() -> type[SessionBase]:
+    """The class of ``SESSION_ENGINE``."""
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    return store
+
+
 def ended(logins: Collection[Login]) -> set[Login]:
     """Those of ``logins`` that hold no more; blocks.
 
@@ -130,7 +155,7 @@ def _load_sessions(keys: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """The data of those sessions that exist, by key."""
     if not keys:
         return {}
-    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    store = session_store()
     if issubclass(store, db_engine.SessionStore):
         return _load_rows(store, keys)
     if issubclass(store, cache_engine.SessionStore):
