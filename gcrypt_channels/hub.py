@@ -88,6 +88,7 @@ class Hub:
         by_user: by ``user_id``; no set is ever empty.
         by_group: by group; no mapping is ever empty.
         dropped: how many layer messages were forged, replayed, stale, foreign or garbled.
+        lost: how many group messages are known not to have arrived.
     """
 
     def __init__(self) -> None:
@@ -96,6 +97,7 @@ class Hub:
         self.by_user: dict[str, set[Connection]] = {}
         self.by_group: dict[str, Members] = {}
         self.dropped = 0
+        self.lost = 0
         self._drop_logged_at = -DROP_LOG_INTERVAL
         self._receiver = Receiver()
         self._tags: dict[bytes, str] = {group_tag(CONTROL_GROUP): CONTROL_GROUP}
@@ -259,7 +261,7 @@ class Hub:
             )
             if opened.lost is not None:
                 self._tell(group, opened.lost)
-            if opened.kind != Kind.CONTROL or not is_own(opened.sender):
+            if group != CONTROL_GROUP or not is_own(opened.sender):
                 self.deliver(group, opened.kind, opened.payload)
         except DecryptionFailed:
             self._drop()
@@ -300,10 +302,13 @@ class Hub:
             logger.exception("Work on the connections of this process failed.")
 
     def _tell(self, group: str, lost: Lost) -> None:
+        most = 0
         for connection, joined_at in list(self.by_group.get(group, {}).items()):
             missed = lost.since(joined_at)
             if missed:
                 connection.tell_gap(group, missed)
+                most = max(most, missed)
+        self.lost += most
 
     def _drop(self) -> None:
         self.dropped += 1
@@ -326,6 +331,11 @@ def current_hub() -> Hub:
             del _hubs[other]
         hub = _hubs[loop] = Hub()
     return hub
+
+
+def hubs() -> list[Hub]:
+    """The hubs of this process."""
+    return list(_hubs.values())
 
 
 def deliver_here(group: str, kind: Kind, payload: bytes) -> None:

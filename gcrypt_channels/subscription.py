@@ -174,6 +174,7 @@ class Subscription:
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
+    """Cancel ``task`` until it ends; redis-py may swallow the first time, while it connects."""
+    while task is not None and not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=LAYER_TIMEOUT)
+        await asyncio.wait([task], timeout=0.1)
