@@ -95,7 +95,9 @@ if redis_url := os.environ.get("REDIS_URL"):
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url]},
+            # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how
+            # long channels_redis waits for a message: every quiet connection would be cut.
+            "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": 15}]},
         },
     }
 else:
