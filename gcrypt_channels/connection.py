@@ -150,17 +150,18 @@ class Connection:
         else:
             raise ValueError(f"{kind!r} cannot be sent over an encrypted WebSocket.")
 
+    @at_home
     async def refuse_plaintext(self, event: Event) -> None:
-        """The ``send`` of an application without the mixin: fails closed on every message."""
+        """The ``send`` of an application without the mixin: fails closed on the first message."""
         if event["type"] != "websocket.send":
             await self.send(event)
-            return
-        logger.error(
-            "%s: a consumer sent plaintext; the message was dropped and the connection closed. "
-            "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
-            self.path,
-        )
-        self.abort(1011, "internal error")
+        elif not self.closed:
+            logger.error(
+                "%s: a consumer sent plaintext; the message was dropped and the connection closed. "
+                "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
+                self.path,
+            )
+            self.abort(1011, "internal error")
 
     @at_home
     async def close(self, code: int = 1000, reason: str = "") -> None:
