@@ -14,6 +14,7 @@ from .conf import PROFILES, V1, V2, conf, problems
 from .connection import Connection, Receive, Send
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
+from .layer import is_outage
 from .logins import Login, login_of
 from .pacing import paced
 from .protocol.classic import ClassicSession
@@ -174,7 +175,9 @@ class GcryptMiddleware:
             )
         except TryAgainLater:
             raise  # what the application needs is down, which is no fault of its own
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise TryAgainLater from error
             connection.abort(1011, "internal error")
             raise
 
