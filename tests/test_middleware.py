@@ -1,0 +1,545 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+
+from gcrypt_channels import GcryptMiddleware
+from gcrypt_channels.connection import Connection
+from gcrypt_channels.crypto.classic import Crypt
+from gcrypt_channels.exceptions import NoProfile
+from gcrypt_channels.keys import Keyring
+from gcrypt_channels.middleware import negotiate
+from gcrypt_channels.protocol.events import Accepted, Bytes, Closed, Text
+from tests.consumers import PlainEcho
+from tests.wire import KEYRING, Wire, resolver
+
+V1, V2 = "gcrypt.v1", "gcrypt.v2"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """The smallest application that uses its connection."""
+    connection = scope["gcrypt"]
+    while (event := await receive())["type"] != "websocket.disconnect":
+        if event["type"] == "websocket.connect":
+            await connection.send({"type": "websocket.accept"})
+        else:
+            await connection.send({**event, "type": "websocket.send"})
+
+
+def wire(inner: Any = echo, *, subprotocols: Any = (V2,), **options: Any) -> Wire:
+    options.setdefault("resolver", resolver)
+    return Wire(GcryptMiddleware(inner, **options), subprotocols=subprotocols)
+
+
+# Negotiation
+
+
+@pytest.mark.parametrize(
+    ("offered", "enabled", "expected"),
+    [
+        ([V2], [V2, V1], V2),
+        ([V1], [V2, V1], V1),
+        ([V1, V2], [V2, V1], V2),
+        ([V2, V1], [V1, V2], V1),
+        ([], [V2, V1], V1),
+        (["chat"], [V2, V1], V1),
+        ([V2, "gcrypt.kid.0011223344556677"], [V2], V2),
+    ],
+)
+def test_the_servers_preference_decides(
+    offered: list[str], enabled: list[str], expected: str
+) -> None:
+    assert negotiate(offered, enabled) == expected
+
+
+@pytest.mark.parametrize(
+    ("offered", "enabled"),
+    [([], [V2]), (["chat"], [V2]), ([V1], [V2]), ([V2], [V1]), (["gcrypt.v3"], [V2, V1])],
+)
+def test_nothing_acceptable_is_no_profile(offered: list[str], enabled: list[str]) -> None:
+    with pytest.raises(NoProfile):
+        negotiate(offered, enabled)
+
+
+@pytest.mark.parametrize("offered", [[], ["chat"], [V1], ["gcrypt.v3", "chat"]])
+async def test_a_refused_profile_is_accepted_first_and_closed_with_4406(
+    offered: list[str],
+) -> None:
+    server = wire(profiles=[V2], subprotocols=offered)
+    await server.end()
+    accept, close = server.sent
+    assert accept["type"] == "websocket.accept"
+    assert accept["subprotocol"] == (offered[0] if offered else None)
+    assert close["code"] == 4406
+
+
+async def test_the_profiles_of_the_settings_are_the_default(settings: Any) -> None:
+    settings.GCRYPT = {"PROFILES": [V1]}
+    server = wire()
+    await server.end()
+    assert server.close["code"] == 4406
+
+
+# gcrypt.v2
+
+
+async def test_hello_follows_the_accept_at_once_and_names_the_kid() -> None:
+    server = wire()
+    await server.until(2)
+    assert server.sent[0] == {"type": "websocket.accept", "subprotocol": V2}
+    assert server.sent[1]["bytes"][:9] == b"\x01" + KEYRING.session_keys[0].kid
+    server.leave()
+    await server.end()
+
+
+async def test_the_application_starts_behind_the_handshake_and_not_before() -> None:
+    started: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        started.append(scope)
+        await echo(scope, receive, send)
+
+    server = wire(inner)
+    await server.until(2)
+    assert not started
+    await server.handshake(["tea", "coffee"])
+    await server.until(3)
+    [scope] = started
+    assert scope["subprotocols"] == ["tea", "coffee"]
+    assert isinstance(scope["gcrypt"], Connection)
+    assert scope["gcrypt"].profile == V2
+    assert server.opened(2) == [Accepted(None)]
+    server.send("text")
+    server.send(b"bytes")
+    await server.until(5)
+    assert server.opened(3) == [Text("text"), Bytes(b"bytes")]
+    server.leave()
+    await server.end()
+
+
+async def test_a_key_named_by_the_client_is_used_when_it_is_an_older_one(settings: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = ["n" * 40, "o" * 40]
+    rotating = Keyring.derive("someone")
+
+    async def resolve(scope: Any) -> Keyring:
+        return rotating
+
+    primary, older = rotating.session_keys
+    for offered, expected in [
+        ([V2], primary),
+        ([V2, f"gcrypt.kid.{older.kid.hex()}"], older),
+        ([f"gcrypt.kid.{older.kid.hex()}", V2], older),
+        ([V2, f"gcrypt.kid.{bytes(8).hex()}"], primary),
+        ([V2, f"gcrypt.kid.{older.kid.hex().upper()}"], primary),
+        ([V2, "gcrypt.kid."], primary),
+    ]:
+        server = wire(subprotocols=offered, resolver=resolve)
+        await server.until(2)
+        assert server.sent[1]["bytes"][1:9] == expected.kid, offered
+        server.leave()
+        await server.end()
+
+
+async def _not_reached(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the application was started")
+
+
+@pytest.mark.parametrize(
+    "frames", [["plaintext"], [b""], [b"\x02"], [b"\x02" + b"?" * 100], [b"\x10" + b"?" * 32]]
+)
+async def test_a_wrong_reply_closes_with_4400_and_starts_nothing(frames: Any) -> None:
+    server = wire(_not_reached)
+    await server.until(2)
+    server.put_frames(frames)
+    await server.end()
+    assert server.close["code"] == 4400
+
+
+async def test_a_client_that_does_not_answer_is_closed_with_4408(settings: Any) -> None:
+    settings.GCRYPT = {"HANDSHAKE_TIMEOUT": 0.05}
+    server = wire(_not_reached)
+    await server.end()
+    assert server.close["code"] == 4408
+
+
+async def test_a_client_that_leaves_during_the_handshake_starts_nothing() -> None:
+    server = wire(_not_reached)
+    await server.until(2)
+    server.leave()
+    await server.end()
+    assert [event["type"] for event in server.sent] == ["websocket.accept", "websocket.send"]
+
+
+async def test_a_client_that_leaves_at_once_starts_nothing() -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(event: Any) -> None:
+        raise AssertionError("something was sent")
+
+    scope = {"type": "websocket", "subprotocols": [V2]}
+    await GcryptMiddleware(_not_reached)(scope, gone, send)
+
+
+async def test_a_message_over_the_limit_closes_with_1009(settings: Any) -> None:
+    settings.GCRYPT = {"MAX_MESSAGE_SIZE": 1024}
+    server = wire()
+    await server.open()
+    server.client.peer_max_message = 10_000
+    server.send("x" * 1025)
+    await server.end()
+    assert server.close["code"] == 1009
+
+
+async def test_the_messages_before_a_bad_frame_are_answered_and_none_behind_it() -> None:
+    received: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        async def watched() -> Any:
+            event = await receive()
+            received.append(event)
+            return event
+
+        await echo(scope, watched, send)
+
+    server = wire(inner)
+    await server.open()
+    server.send("good")
+    [frame] = server.client.seal("altered")
+    server.put_frames([frame[:-1] + bytes([frame[-1] ^ 1])])
+    server.send("behind")
+    await server.end()
+    assert [event["type"] for event in received] == [
+        "websocket.connect",
+        "websocket.receive",
+        "websocket.disconnect",
+    ]
+    assert received[-1]["code"] == 4400
+    assert server.close == {"type": "websocket.close", "code": 4400, "reason": "invalid frame"}
+
+
+async def test_the_clients_authenticated_close_tells_code_and_reason() -> None:
+    received: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await scope["gcrypt"].send({"type": "websocket.accept"})
+        while (event := await receive())["type"] != "websocket.disconnect":
+            pass
+        received.append(event)
+
+    server = wire(inner)
+    await server.open()
+    server.put_frames(server.client.seal_close(3001, "done"))
+    server.leave(1005)
+    await server.end()
+    [event] = received
+    assert (event["code"], event["reason"]) == (3001, "done")
+
+
+# gcrypt.v1
+
+
+@pytest.mark.parametrize(
+    ("offered", "named"), [([V1], V1), ([], None), (["chat"], None), ([V1, "chat"], V1)]
+)
+async def test_a_classic_client_counts(offered: list[str], named: str | None) -> None:
+    server = wire(subprotocols=offered)
+    await server.until(1)
+    assert server.sent[0]["subprotocol"] == named
+    crypt = Crypt(KEYRING.passphrases[0])
+    server.put_frames([crypt.encrypt({"id": 1})])
+    await server.until(2)
+    assert crypt.decrypt(server.sent[1]["text"]) == {"id": 1}
+    server.leave()
+    await server.end()
+
+
+async def test_a_classic_client_of_the_older_passphrase_is_answered_under_it(
+    settings: Any,
+) -> None:
+    settings.GCRYPT_PASSPHRASE = ["n" * 40, "o" * 40]
+    server = wire(subprotocols=[V1], profiles=[V1], resolver="shared")
+    await server.until(1)
+    crypt = Crypt("o" * 40)
+    server.put_frames([crypt.encrypt("hello")])
+    await server.until(2)
+    assert crypt.decrypt(server.sent[1]["text"]) == "hello"
+    server.leave()
+    await server.end()
+
+
+async def test_a_classic_client_without_a_subprotocol_may_choose_among_the_applications() -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["subprotocols"] == ["chat"]
+        await scope["gcrypt"].send({"type": "websocket.accept", "subprotocol": "chat"})
+
+    server = wire(inner, subprotocols=["chat"])
+    await server.end()
+    assert server.sent[0]["subprotocol"] == "chat"
+
+
+@pytest.mark.parametrize("frame", ["{}", '{"id": 1}', "plaintext", "", b"bytes"])
+async def test_every_classic_failure_looks_the_same(frame: Any) -> None:
+    server = wire(subprotocols=[V1])
+    await server.until(1)
+    server.put_frames([frame])
+    await server.end()
+    assert server.close == {"type": "websocket.close", "code": 4400, "reason": "invalid frame"}
+
+
+# Whose key
+
+
+async def test_a_resolver_that_answers_none_closes_with_4401() -> None:
+    async def nobody(scope: Any) -> None:
+        return None
+
+    server = wire(_not_reached, resolver=nobody)
+    await server.end()
+    assert server.sent[0] == {"type": "websocket.accept", "subprotocol": V2}
+    assert server.close["code"] == 4401
+
+
+async def test_a_resolver_that_fails_closes_with_1013_and_logs_the_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def down(scope: Any) -> None:
+        raise OSError("the session store is down")
+
+    server = wire(_not_reached, resolver=down)
+    await server.end()
+    assert server.close["code"] == 1013
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.exc_info is not None
+
+
+async def test_a_resolver_that_is_misused_is_the_projects_error() -> None:
+    async def wrong(scope: Any) -> int:
+        raise ImproperlyConfigured("of no use")
+
+    server = wire(_not_reached, resolver=wrong)
+    with pytest.raises(ImproperlyConfigured):
+        await server.end()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_synchronous_resolver_may_ask_the_database() -> None:
+    def resolve(scope: Any) -> str:
+        return f"a passphrase for {User.objects.count()} users"
+
+    server = wire(resolver=resolve)
+    await server.until(2)
+    server.leave()
+    await server.end()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_anonymous_visitors_get_no_key() -> None:
+    server = Wire(AuthMiddlewareStack(GcryptMiddleware(_not_reached)))
+    await server.end()
+    assert server.close["code"] == 4401
+
+
+async def test_without_a_session_in_the_scope_the_log_says_what_is_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Wire(GcryptMiddleware(_not_reached))
+    await server.end()
+    assert server.close["code"] == 4401
+    assert "AuthMiddlewareStack" in caplog.text
+
+
+# Outbound
+
+
+@pytest.mark.parametrize("profile", [V2, V1])
+async def test_plaintext_from_a_consumer_is_refused_with_1011_and_an_error(
+    profile: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leaking(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "canary"})
+        await send({"type": "websocket.send", "bytes": b"canary"})
+        assert (await receive())["code"] == 1011
+
+    server = wire(leaking, subprotocols=[profile])
+    if profile == V2:
+        await server.handshake()
+    await server.end()
+    assert server.close["code"] == 1011
+    assert "canary" not in repr(server.sent)
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert "EncryptedJsonConsumer" in record.getMessage()
+    assert "canary" not in record.getMessage()
+
+
+async def test_plaintext_from_a_thread_with_a_loop_of_its_own_is_refused_as_well() -> None:
+    async def leaking(scope: Any, receive: Any, send: Any) -> None:
+        def leak() -> None:
+            asyncio.run(send({"type": "websocket.send", "text": "canary"}))
+
+        await asyncio.get_running_loop().run_in_executor(None, leak)
+
+    server = wire(leaking)
+    await server.handshake()
+    await server.end()
+    assert server.opened(2) == [Closed(1011, "internal error")]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_seal_outbound_serves_a_consumer_that_knows_nothing() -> None:
+    server = wire(PlainEcho.as_asgi(), seal_outbound=True)
+    await server.open()
+    server.send("text")
+    server.send(b"bytes")
+    await server.until(5)
+    assert server.opened(3) == [Text("text"), Bytes(b"bytes")]
+    server.leave()
+    await server.end()
+
+
+async def test_an_http_response_cannot_be_sent_over_the_websocket() -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["extensions"] == {"tls": {}}
+        await send({"type": "websocket.http.response.start", "status": 403})
+
+    application = GcryptMiddleware(inner, resolver=resolver)
+
+    async def with_extensions(scope: Any, receive: Any, send: Any) -> None:
+        extensions: Any = {"websocket.http.response": {}, "tls": {}}
+        await application({**scope, "extensions": extensions}, receive, send)
+
+    server = Wire(with_extensions)
+    await server.handshake()
+    with pytest.raises(ValueError, match="http"):
+        await server.end()
+    assert server.close["code"] == 1011
+
+
+# The application's end
+
+
+async def test_an_application_that_returns_closes_the_connection() -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await scope["gcrypt"].send({"type": "websocket.accept"})
+
+    server = wire(inner)
+    await server.handshake()
+    await server.end()
+    assert server.opened(2) == [Accepted(None), Closed(1000, "")]
+    assert server.close["code"] == 1000
+
+
+async def test_an_exception_of_the_application_propagates_and_closes_with_1011() -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    server = wire(inner)
+    await server.handshake()
+    with pytest.raises(ZeroDivisionError):
+        await server.end()
+    assert server.opened(2) == [Closed(1011, "internal error")]
+    assert server.close == {"type": "websocket.close", "code": 1011, "reason": "internal error"}
+
+
+async def test_a_cancelled_application_lets_go_of_the_socket() -> None:
+    server = wire()
+    await server.open()
+    server.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await server.end()
+    assert server.close["code"] == 1000
+
+
+# Around it
+
+
+@pytest.mark.parametrize("kind", ["http", "lifespan", "channel"])
+async def test_other_scopes_pass_untouched(kind: str) -> None:
+    passed: list[Any] = []
+
+    async def inner(*arguments: Any) -> None:
+        passed.extend(arguments)
+
+    scope, receive, send = {"type": kind, "path": "/"}, object(), object()
+    await GcryptMiddleware(inner)(scope, receive, send)  # type: ignore[arg-type]
+    assert passed == [scope, receive, send]
+    assert passed[0] is scope
+    assert scope == {"type": kind, "path": "/"}
+
+
+async def test_the_servers_scope_is_not_changed() -> None:
+    server = wire()
+    before = dict(server.scope)
+    await server.open()
+    assert server.scope == before
+    server.leave()
+    await server.end()
+
+
+def test_one_middleware_serves_many_connections_without_keeping_any() -> None:
+    async def serve() -> None:
+        middleware = GcryptMiddleware(echo, resolver=resolver)
+        before = dict(vars(middleware))
+        servers = [Wire(middleware) for _ in range(10)]
+        for number, server in enumerate(servers):
+            await server.open()
+            server.send(f"to {number}")
+        for number, server in enumerate(servers):
+            await server.until(4)
+            assert server.opened(3) == [Text(f"to {number}")]
+            server.leave()
+            await server.end()
+        assert vars(middleware) == before
+
+    asyncio.run(serve())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"GCRYPT_PASSPHRASE": None}, "GCRYPT_PASSPHRASE"),
+        ({"GCRYPT_PASSPHRASE": "short"}, "shorter than 16"),
+        ({"GCRYPT": {"PROFILE": [V2]}}, "unknown key 'PROFILE'"),
+        ({"GCRYPT": {"ANONYMOUS": 1}}, "ANONYMOUS"),
+        ({"GCRYPT": {"PASSPHRASE_RESOLVER": "nowhere.at_all"}}, "nowhere.at_all"),
+    ],
+)
+def test_wrong_settings_stop_the_server_at_its_start(
+    settings: Any, changes: dict[str, Any], message: str
+) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    with pytest.raises(ImproperlyConfigured, match=message):
+        GcryptMiddleware(echo)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profiles": []}, "profiles="),
+        ({"profiles": ["gcrypt.v3"]}, "profiles="),
+        ({"resolver": "shared"}, "'shared'"),
+        ({"resolver": "shared", "profiles": [V1, V2]}, "'shared'"),
+    ],
+)
+def test_wrong_arguments_stop_the_server_at_its_start(options: Any, message: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=message):
+        GcryptMiddleware(echo, **options)
+
+
+def test_the_shared_resolver_of_the_settings_may_be_narrowed_by_the_arguments(
+    settings: Any,
+) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": [V2]}
+    with pytest.raises(ImproperlyConfigured, match="'shared'"):
+        GcryptMiddleware(echo)
+    GcryptMiddleware(echo, profiles=[V1])
+    GcryptMiddleware(echo, resolver="session")
