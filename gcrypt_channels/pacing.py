@@ -12,6 +12,8 @@ import sys
 from functools import partial
 from typing import Any
 
+from channels.sessions import InstanceSessionWrapper
+
 from .outbox import Send
 
 
@@ -40,7 +42,8 @@ class _Producer:
 def paced(send: Send) -> Send:
     """Return ``send`` for a connection, waiting where the server's own does not.
 
-    A ``send`` that is not daphne's own, or that a middleware has wrapped, is returned as it is.
+    A ``send`` that is not daphne's own, or that a middleware other than Channels' own has wrapped,
+    is returned as it is.
     """
     protocol = _daphne_protocol(send)
     if protocol is None:
@@ -62,6 +65,8 @@ def paced(send: Send) -> Send:
 
 def _daphne_protocol(send: Send) -> Any:
     daphne = sys.modules.get("daphne.ws_protocol")
+    while isinstance(wrapper := getattr(send, "__self__", None), InstanceSessionWrapper):
+        send = wrapper.real_send  # AuthMiddlewareStack is around every deployed application
     if daphne is None or not isinstance(send, partial) or not send.args:
         return None
     protocol = send.args[0]
