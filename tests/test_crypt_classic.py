@@ -216,6 +216,7 @@ def test_a_passphrase_that_utf_8_cannot_express_is_refused(passphrase: str, matc
     with pytest.raises(ValueError, match=match) as caught:
         Crypt(passphrase)
     assert passphrase == "" or passphrase not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 def test_the_passphrase_shows_nowhere() -> None:

@@ -123,6 +123,28 @@ def test_parse_raises_value_error_for_everything_else(text: str) -> None:
         jsontext.parse(text)
 
 
+@given(st.text('[]{}"\\\\,:1 ', max_size=300).map(lambda text: "[" * 60 + text))
+def test_no_tangle_of_brackets_and_quotes_raises_anything_else(text: str) -> None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError, match="not JSON|nested too deep"):
+            jsontext.parse(text)
+    else:
+        assert jsontext.parse(text) == value
+
+
+@given(st.integers(0, 80), st.integers(0, 80), st.text(st.characters()))
+def test_the_depth_is_that_of_the_deepest_branch(first: int, second: int, leaf: str) -> None:
+    branches = [nested(first), leaf, nested(second)]
+    text = json.dumps(branches)
+    if max(first, second) < 64:
+        assert jsontext.parse(text) == branches
+    else:
+        with pytest.raises(ValueError, match="nested too deep"):
+            jsontext.parse(text)
+
+
 def test_a_refusal_does_not_carry_the_text_along() -> None:
     with pytest.raises(ValueError, match=r"^not JSON$") as caught:
         jsontext.parse('{"password": "hunter2"')

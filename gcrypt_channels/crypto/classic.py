@@ -40,10 +40,9 @@ class Crypt:
             raise TypeError("Crypt: the passphrase must be a str")
         if not passphrase:
             raise ValueError("Crypt: the passphrase is empty")
-        try:
-            self._passphrase = passphrase.encode()
-        except UnicodeEncodeError:
-            raise ValueError("Crypt: the passphrase holds a lone surrogate") from None
+        if jsontext.SURROGATE.search(passphrase):
+            raise ValueError("Crypt: the passphrase holds a lone surrogate")
+        self._passphrase = passphrase.encode()
 
     def encrypt(self, obj: object) -> str:
         """Return the encrypted form of any value that JSON can express.
