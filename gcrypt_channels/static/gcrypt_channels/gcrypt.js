@@ -1,7 +1,7 @@
 /**
  * The browser client. Use: docs/javascript.md; wire: docs/protocol.md. Sizes are in bytes.
  *
- * @import {Bytes, CryptConstructor, ErrorCode, Keys, Message, Options, Profile, SecureKey, Target} from "./types.d.ts"
+ * @import * as T from "./types.d.ts"
  */
 
 const V1 = "gcrypt.v1";
@@ -11,7 +11,7 @@ const REPLY = 0x02;
 const TEXT = 0x10;
 const BINARY = 0x11;
 const CONTROL = 0x12;
-/** @type {Record<number, string>} */
+/** @type {Record<string, any>} */
 const KINDS = { [HELLO]: "HELLO", [REPLY]: "REPLY", [TEXT]: "TEXT", [BINARY]: "BINARY", [CONTROL]: "CONTROL" };
 const PADDED = 0x40;
 const MORE = 0x80;
@@ -19,13 +19,13 @@ const MAX_FRAGMENT = 262144;
 const MAX_MESSAGE = 1048576;
 const REKEY_INTERVAL = 65536;
 
-/** @type {Partial<Record<ErrorCode, string>>} */
+/** @type {Record<string, any>} */
 const HINTS = {
   "insecure-context": "WebCrypto needs https, or localhost",
   unsupported: "needs WebSocket, and WebCrypto with X25519",
 };
 
-/** @type {Partial<Record<ErrorCode, number>>} */
+/** @type {Record<string, any>} */
 const CLOSE_CODES = {
   "decryption-failed": 4400,
   "invalid-frame": 4400,
@@ -37,15 +37,16 @@ const CLOSE_CODES = {
 
 /** What failed, by a stable `code`; it holds no secret. */
 export class GcryptError extends Error {
-  /** @param {ErrorCode} code */
+  name = "GcryptError";
+
+  /** @param {T.ErrorCode} code */
   constructor(code) {
     super(HINTS[code] ?? code);
-    this.name = "GcryptError";
     this.code = code;
   }
 }
 
-/** @param {ErrorCode} code @returns {never} */
+/** @param {T.ErrorCode} code @returns {never} */
 const fail = (code) => {
   throw new GcryptError(code);
 };
@@ -59,10 +60,10 @@ const refuse = async () => check(false);
 const NONE = new Uint8Array();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** @param {string} text @returns {Bytes} */
+/** @param {string} text @returns {T.Bytes} */
 const utf8 = (text) => new TextEncoder().encode(text);
 
-/** @param {Uint8Array[]} parts */
+/** @param {T.Bytes[]} parts */
 function concat(...parts) {
   const joined = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let at = 0;
@@ -73,7 +74,7 @@ function concat(...parts) {
   return joined;
 }
 
-/** @param {Uint8Array} bytes */
+/** @param {T.Bytes} bytes */
 const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** @param {string} hex */
@@ -82,7 +83,7 @@ const fromHex = (hex) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => parse
 /** @param {string} text */
 const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
-/** @param {Uint8Array} bytes */
+/** @param {T.Bytes} bytes */
 function toBase64(bytes) {
   let binary = "";
   for (let i = 0; i < bytes.length; i += 8192) {
@@ -91,6 +92,12 @@ function toBase64(bytes) {
   return btoa(binary);
 }
 
+/** @param {any} data a Blob or bytes @returns {number} */
+const sizeOf = (data) => data.size ?? data.length;
+
+/** @param {any} data a Blob or bytes @returns {Promise<T.Bytes>} */
+const toBytes = async (data) => (data.size === undefined ? data : new Uint8Array(await data.arrayBuffer()));
+
 /** @param {any} value */
 const toJSON = (value) => JSON.stringify(value) ?? fail("not-json");
 
@@ -98,7 +105,7 @@ const webCrypto = () =>
   globalThis.crypto?.subtle ??
   fail(globalThis.isSecureContext === false ? "insecure-context" : "unsupported");
 
-/** @param {string} name @param {BufferSource} bytes @param {KeyUsage[]} usages */
+/** @param {string} name @param {any} bytes @param {KeyUsage[]} usages */
 const importKey = (name, bytes, ...usages) => webCrypto().importKey("raw", bytes, name, false, usages);
 
 // gcrypt.v1: all but MD5 (RFC 1321) is WebCrypto's
@@ -106,7 +113,7 @@ const importKey = (name, bytes, ...usages) => webCrypto().importKey("raw", bytes
 const SHIFTS = [7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21];
 const SINES = Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32));
 
-/** @param {Uint8Array} data */
+/** @param {T.Bytes} data */
 function md5(data) {
   const words = new Int32Array(((data.length + 72) >> 6) << 4); // little-endian
   const bytes = new Uint8Array(words.buffer);
@@ -118,21 +125,18 @@ function md5(data) {
     let [a, b, c, d] = state;
     for (let i = 0; i < 64; i++) {
       const round = i >> 4;
-      const [mixed, word] =
-        round < 1 ? [(b & c) | (~b & d), i]
-        : round < 2 ? [(d & b) | (~d & c), 5 * i + 1]
-        : round < 3 ? [b ^ c ^ d, 3 * i + 5]
-        : [c ^ (b | ~d), 7 * i];
-      const sum = (a + mixed + SINES[i] + words[block + (word & 15)]) | 0;
+      const mixed = [d ^ (b & (c ^ d)), c ^ (d & (b ^ c)), b ^ c ^ d, c ^ (b | ~d)][round];
+      const word = [i, 5 * i + 1, 3 * i + 5, 7 * i][round] & 15;
+      const sum = a + mixed + SINES[i] + words[block + word];
       const shift = SHIFTS[round * 4 + (i & 3)];
-      [a, b, c, d] = [d, (b + ((sum << shift) | (sum >>> (32 - shift)))) | 0, b, c];
+      [a, b, c, d] = [d, (b + ((sum << shift) | (sum >>> -shift))) | 0, b, c];
     }
     [a, b, c, d].forEach((word, i) => (state[i] += word));
   }
   return new Uint8Array(state.buffer);
 }
 
-/** EVP_BytesToKey @param {Bytes} passphrase @param {Bytes} salt */
+/** EVP_BytesToKey @param {T.Bytes} passphrase @param {T.Bytes} salt */
 async function derive(passphrase, salt) {
   const secret = concat(passphrase, salt);
   const first = md5(secret);
@@ -142,9 +146,10 @@ async function derive(passphrase, salt) {
 }
 
 /** g-crypt's `Crypt`, made asynchronous. */
-export const Crypt = /** @type {CryptConstructor} */ (
+export const Crypt = /** @type {T.CryptConstructor} */ (
   /** @param {string} passphrase */
   function (passphrase) {
+    if (!passphrase) throw new TypeError("no passphrase");
     const secret = utf8(passphrase);
     return {
       /** @param {any} value */
@@ -159,16 +164,15 @@ export const Crypt = /** @type {CryptConstructor} */ (
       async decrypt(text) {
         webCrypto();
         try {
-          const members = JSON.parse(text);
-          const { ct, iv: sent, s } = members;
-          const names = Object.keys(members).sort().join();
+          const { ct, iv: sent, s } = JSON.parse(text);
           const ciphertext = fromBase64(ct);
           const { key, iv } = await derive(secret, fromHex(s));
           if (
-            // A flipped bit of the iv must not change the JSON.
-            (names === "ct,s" || (names === "ct,iv,s" && sent.toLowerCase() === toHex(iv))) &&
-            text.split('"').length === names.split(",").length * 4 + 1 && // no member twice
+            // Each member has four quotes: there is no other one, and none twice.
+            text.split('"').length === (sent === undefined ? 9 : 13) &&
             /^[\da-f]{16}$/i.test(s) &&
+            // A flipped bit of the iv must not change the JSON.
+            (sent === undefined || sent.toLowerCase() === toHex(iv)) &&
             toBase64(ciphertext) === ct // canonical
           ) {
             const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, ciphertext);
@@ -183,14 +187,14 @@ export const Crypt = /** @type {CryptConstructor} */ (
 
 // gcrypt.v2, with the sections of Noise
 
-/** Section 12.3 @param {number | bigint} n @param {Bytes} additionalData */
+/** Section 12.3 @param {any} n @param {T.Bytes} additionalData */
 function gcm(n, additionalData) {
   const iv = new DataView(new ArrayBuffer(12));
   iv.setBigUint64(4, BigInt(n));
   return { name: "AES-GCM", iv, additionalData };
 }
 
-/** @param {Bytes} key */
+/** @param {T.Bytes} key */
 const gcmKey = (key) => importKey("AES-GCM", key, "encrypt", "decrypt");
 
 /** Section 4.2: REKEY @param {CryptoKey} key */
@@ -199,11 +203,11 @@ async function rekey(key) {
   return gcmKey(new Uint8Array(sealed, 0, 32));
 }
 
-/** Section 5.1. A call takes its counter at once; calls may overlap. @param {Bytes} rawKey */
+/** Section 5.1. A call takes its counter at once; calls may overlap. @param {T.Bytes} rawKey */
 function cipherState(rawKey) {
   let key = gcmKey(rawKey);
   let n = 0;
-  /** @param {"encrypt" | "decrypt"} operation @param {Bytes} header @param {Bytes | Promise<Bytes>} data */
+  /** @param {"encrypt" | "decrypt"} operation @param {T.Bytes} header @param {any} data */
   return async (operation, header, data) => {
     const current = key;
     const params = gcm(n++, header);
@@ -214,64 +218,62 @@ function cipherState(rawKey) {
 
 /**
  * Section 5.3, as the responder
- * @param {SecureKey} key @param {Bytes} message @param {CryptoKeyPair} ephemeral @param {Bytes} payload
+ * @param {T.SecureKey} key @param {T.Bytes} message @param {CryptoKeyPair} ephemeral @param {T.Bytes} payload
  */
 async function respond({ kid, psk }, message, { publicKey, privateKey }, payload) {
   const subtle = webCrypto();
-  let hash = utf8("Noise_NNpsk0_25519_AESGCM_SHA256");
-  let chainingKey = hash;
-  let key = hash;
+  let h = utf8("Noise_NNpsk0_25519_AESGCM_SHA256");
+  let [ck, k] = [h, h];
 
-  /** @param {Uint8Array} data */
+  /** @param {T.Bytes} data */
   const mixHash = async (data) => {
-    hash = new Uint8Array(await subtle.digest("SHA-256", concat(hash, data)));
+    h = new Uint8Array(await subtle.digest("SHA-256", concat(h, data)));
   };
   /** Section 4.3 @param {CryptoKey} secret @param {number} outputs */
   const hkdf = async (secret, outputs) => {
-    const params = { name: "HKDF", hash: "SHA-256", salt: chainingKey, info: NONE };
+    const params = { name: "HKDF", hash: "SHA-256", salt: ck, info: NONE };
     const bits = await subtle.deriveBits(params, secret, outputs * 256);
     return Array.from({ length: outputs }, (_, i) => new Uint8Array(bits, i * 32, 32));
   };
-  /** @param {BufferSource} secret */
+  /** @param {any} secret */
   const mixKey = async (secret) => {
-    [chainingKey, key] = await hkdf(await importKey("HKDF", secret, "deriveBits"), 2);
+    [ck, k] = await hkdf(await importKey("HKDF", secret, "deriveBits"), 2);
   };
 
   await mixHash(concat(utf8(V2), fromHex(kid)));
   // -> psk, e
-  let pskHash;
-  [chainingKey, pskHash, key] = await hkdf(psk, 3);
-  await mixHash(pskHash);
-  const remote = message.slice(0, 32);
+  let tempHash;
+  [ck, tempHash, k] = await hkdf(psk, 3);
+  await mixHash(tempHash);
+  const re = message.slice(0, 32);
   const sealed = message.slice(32);
-  await mixHash(remote);
-  await mixKey(remote);
-  const opened = await cipherState(key)("decrypt", hash, sealed);
+  await mixHash(re);
+  await mixKey(re);
+  const opened = await cipherState(k)("decrypt", h, sealed);
   await mixHash(sealed);
   // <- e, ee
-  const own = new Uint8Array(await subtle.exportKey("raw", publicKey));
-  await mixHash(own);
-  await mixKey(own);
-  const exchange = { name: "X25519", public: await importKey("X25519", remote) };
+  const e = new Uint8Array(await subtle.exportKey("raw", publicKey));
+  await mixHash(e);
+  await mixKey(e);
+  const exchange = { name: "X25519", public: await importKey("X25519", re) };
   await mixKey(await subtle.deriveBits(exchange, privateKey, 256));
-  const reply = concat(own, await cipherState(key)("encrypt", hash, payload));
+  const reply = concat(e, await cipherState(k)("encrypt", h, payload));
   // Split: the initiator, the server, sends with the first key.
   const [receiving, sending] = await hkdf(await importKey("HKDF", NONE, "deriveBits"), 2);
   return { opened, reply, receiving: cipherState(receiving), sending: cipherState(sending) };
 }
 
-/** To a Padmé length @param {Bytes} plaintext */
+/** To a Padmé length @param {T.Bytes} plaintext */
 function pad(plaintext) {
-  const size = plaintext.length + 1;
-  const exponent = 31 - Math.clz32(size);
-  const mask = 2 ** (exponent - 32 + Math.clz32(exponent)) - 1;
-  const padded = new Uint8Array((size + mask) & ~mask);
+  const exponent = 31 - Math.clz32(plaintext.length + 1);
+  const zeros = exponent - 32 + Math.clz32(exponent);
+  const padded = new Uint8Array(((plaintext.length >> zeros) + 1) << zeros);
   padded.set(plaintext);
-  padded[size - 1] = 0x80;
+  padded[plaintext.length] = 0x80;
   return padded;
 }
 
-/** @param {Bytes} padded */
+/** @param {T.Bytes} padded */
 function unpad(padded) {
   let end = padded.length - 1;
   while (padded[end] === 0) end--;
@@ -279,7 +281,7 @@ function unpad(padded) {
   return padded.subarray(0, end);
 }
 
-/** @param {Bytes} data @returns {any} */
+/** @param {T.Bytes} data @returns {any} */
 function parseObject(data) {
   const text = decoder.decode(data);
   check(/^\s*{/.test(text));
@@ -288,7 +290,7 @@ function parseObject(data) {
 
 // Session keys, for each key endpoint
 
-/** @type {Map<string, Promise<Keys>>} */
+/** @type {Map<string, Promise<T.Keys>>} */
 const cache = new Map();
 
 // The session may have changed.
@@ -297,16 +299,14 @@ globalThis.addEventListener?.("pageshow", (event) => event.persisted && cache.cl
 /** @returns {any} */
 const pageConfig = () => JSON.parse(globalThis.document?.getElementById("gcrypt-config")?.textContent ?? "{}");
 
-/** @param {any} members @returns {Promise<Keys>} */
+/** @param {any} members @returns {Promise<T.Keys>} */
 async function importKeys({ [V1]: classic, [V2]: secure }) {
-  /** @type {Keys} */
+  /** @type {T.Keys} */
   const keys = {};
   if (classic) keys[V1] = Crypt(classic.passphrase);
   if (secure) {
-    const { kid, psk } = secure;
-    const secret = fromBase64(psk.replace(/-/g, "+").replace(/_/g, "/"));
-    if (!/^[\da-f]{16}$/.test(kid) || secret.length !== 32) fail("key-unavailable");
-    keys[V2] = { kid, psk: await importKey("HKDF", secret, "deriveBits") };
+    const psk = fromBase64(secure.psk.replace(/-/g, "+").replace(/_/g, "/"));
+    keys[V2] = { kid: secure.kid, psk: await importKey("HKDF", psk, "deriveBits") };
   }
   return keys;
 }
@@ -318,20 +318,17 @@ async function fetchKeys(keyUrl) {
   const response = await fetch(keyUrl, {
     method: "POST",
     headers: { [csrfHeader]: csrfToken ?? cookies.split(`; ${csrfCookie}=`)[1]?.split(";")[0] ?? "" },
-    credentials: "same-origin",
-    cache: "no-store",
-    redirect: "error",
   });
   if (response.status === 401 || response.status === 403) fail("unauthorized");
   return importKeys(await response.json());
 }
 
-/** @param {Profile} profile @param {any} options @param {boolean} [again] @returns {Promise<any>} */
-async function sessionKey(profile, { key, keyUrl }, again) {
+/** @param {T.Profile} profile @param {any} options @returns {Promise<any>} */
+async function sessionKey(profile, { key, keyUrl }) {
   try {
-    if (!key && (again || !cache.has(keyUrl))) cache.set(keyUrl, fetchKeys(keyUrl));
-    const keys = await (key ? importKeys({ [profile]: key }) : cache.get(keyUrl));
-    return keys?.[profile] ?? fail("key-unavailable");
+    const keys = key ? importKeys({ [profile]: key }) : (cache.get(keyUrl) ?? fetchKeys(keyUrl));
+    if (!key) cache.set(keyUrl, keys);
+    return (await keys)[profile] ?? fail("key-unavailable");
   } catch (error) {
     cache.delete(keyUrl);
     throw error instanceof GcryptError ? error : new GcryptError("key-unavailable");
@@ -340,7 +337,7 @@ async function sessionKey(profile, { key, keyUrl }, again) {
 
 // Events
 
-/** With clones, as the DOM's: `new Class(type, event)` @param {any} Base @returns {any} */
+/** Cloned as the DOM's are: `new Class(type, event)` @param {any} Base @returns {any} */
 const eventClass = (Base) =>
   class extends Base {
     /** @param {string} type @param {any} init */
@@ -358,11 +355,20 @@ const EndEvent = eventClass(globalThis.CloseEvent ?? Event);
 /** @param {string} name */
 const domError = (name) => new DOMException(name, name);
 
+/** @param {string | URL} url */
+function parseUrl(url) {
+  try {
+    const { href } = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    if (/^(ws|http)s?:[^#]*$/.test(href)) return href.replace("http", "ws");
+  } catch {}
+  throw domError("SyntaxError");
+}
+
 /** @param {any} value */
 const isText = (value) => typeof value === "string" && value.isWellFormed();
 
 /** A `WebSocket` whose messages are encrypted. */
-export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTarget) {
+export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (EventTarget) {
   static CONNECTING = 0;
   static OPEN = 1;
   static CLOSING = 2;
@@ -372,27 +378,27 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   CLOSING = 2;
   CLOSED = 3;
 
+  extensions = "";
   /** @type {BinaryType} */ binaryType = "blob";
   #state = 0;
   #protocol = "";
-  #url = "";
+  #url;
   /** @type {string[]} */ #protocols;
-  /** @type {any} */ #options;
-  #timer;
+  #options;
   /** @type {any} */ #socket;
   #pending = 0;
-  #peerMaxMessage = Infinity;
-  /** @type {Bytes[]} */ #fragments = [];
-  #fragmentKind = 0;
+  #peerLimit = Infinity;
+  /** @type {T.Bytes[]} */ #parts = [];
+  #partsKind = 0;
 
   // Frames are opened and sealed at once, but taken in order.
   #inbound = Promise.resolve();
   #outbound = Promise.resolve();
-  /** @type {(frame: any) => Promise<Bytes | void>} */ #open = refuse;
-  /** @type {(type: number, plaintext: Bytes | Promise<Bytes>) => Promise<any>} */ #seal = refuse;
+  /** @type {(frame: any) => Promise<T.Bytes | void>} */ #open = refuse;
+  /** @type {(type: number, plaintext: any) => Promise<any>} */ #seal = refuse;
   /** For `close`; once it is set, nothing is delivered. @type {any} */ #end;
 
-  /** @param {string | URL} url @param {string | string[]} [protocols] @param {Options} [options] */
+  /** @param {string | URL} url @param {string | string[]} [protocols] @param {T.Options} [options] */
   constructor(url, protocols = [], options = {}) {
     super();
     const config = pageConfig();
@@ -407,24 +413,22 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
     if (!crypt) webCrypto();
     this.#options = { ...options, profile, keyUrl, maxMessage, WebSocket };
     this.#protocols = [protocols].flat();
-    try {
-      this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href.replace(/^http/, "ws");
-    } catch {}
-    const invalid = (/** @type {string} */ each, /** @type {number} */ i) =>
-      !/^[!#-'*+.^`|~\w-]+$/.test(each) || this.#protocols.indexOf(each) < i;
-    if (!/^wss?:[^#]*$/.test(this.#url) || this.#protocols.some(invalid)) throw domError("SyntaxError");
+    this.#url = parseUrl(url);
+    this.#protocols.forEach((each, i, all) => {
+      if (!/^[!#-'*+.^`|~\w-]+$/.test(each) || all.indexOf(each) < i) throw domError("SyntaxError");
+    });
     for (const type of /** @type {const} */ (["open", "message", "error", "close", "gap", "frame"])) {
       this[`on${type}`] = null;
       this.addEventListener(type, (event) => /** @type {any} */ (this)[`on${type}`]?.(event));
     }
-    this.#timer = setTimeout(() => this.#fail("timeout"), handshakeTimeout);
-    this.#connect().catch(this.#caught);
+    /** @type {any} */ (setTimeout(() => this.#state || this.#fail(new GcryptError("timeout")), handshakeTimeout)).unref?.();
+    this.#connect().catch(this.#fail);
   }
 
-  /** @param {Options} options @returns {typeof EncryptedWebSocket} */
+  /** @param {T.Options} options @returns {typeof EncryptedWebSocket} */
   static with(options) {
     return class extends this {
-      /** @param {string | URL} url @param {string | string[]} [protocols] @param {Options} [more] */
+      /** @param {string | URL} url @param {string | string[]} [protocols] @param {T.Options} [more] */
       constructor(url, protocols, more) {
         super(url, protocols, { ...options, ...more });
       }
@@ -434,7 +438,7 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   get url() {
     return this.#url;
   }
-  /** @returns {Profile} */
+  /** @returns {T.Profile} */
   get profile() {
     return this.#options.profile;
   }
@@ -444,16 +448,12 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   get protocol() {
     return this.#protocol;
   }
-  /** @returns {string} */
-  get extensions() {
-    return this.#socket?.extensions ?? "";
-  }
   /** @returns {number} */
   get bufferedAmount() {
     return this.#pending + (this.#socket?.bufferedAmount ?? 0);
   }
 
-  /** @param {Message} data */
+  /** @param {T.Message} data */
   send(data) {
     if (this.#state === 0) throw domError("InvalidStateError");
     if (this.profile === V1) {
@@ -464,9 +464,10 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
       }
     }
     const view = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
-    if (ArrayBuffer.isView(view)) this.#send(BINARY, new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
-    else if (view instanceof Blob) this.#send(BINARY, view);
-    else this.#send(TEXT, utf8(view));
+    const isView = ArrayBuffer.isView(view);
+    const content = isView ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : view instanceof Blob ? view : utf8(view);
+    if (sizeOf(content) > this.#peerLimit) fail("message-too-big");
+    if (this.#state === 1) this.#send(isView || content === view ? BINARY : TEXT, content);
   }
 
   /** @param {any} value */
@@ -478,10 +479,8 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
   close(code, reason = "") {
     if (code !== undefined && code !== 1000 && !(code >= 3000 && code < 5000)) throw domError("InvalidAccessError");
     if (utf8(reason).length > 123) throw domError("SyntaxError");
-    if (this.#state === 0) this.#fail("aborted");
-    if (this.#state > 1) return;
-    this.#end = { code: code ?? 1005, reason, wasClean: true, authentic: this.profile === V2 };
-    this.#hangUp(code, reason, true);
+    if (this.#state === 0) this.#fail(new GcryptError("aborted"));
+    this.#stop(code, reason, true);
   }
 
   async #connect() {
@@ -494,7 +493,7 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
       this.#open = async (frame) => {
         this.#open = refuse;
         check(frame[0] === HELLO);
-        this.#reply(frame, key, ephemeral).catch(this.#caught);
+        this.#reply(frame, key, ephemeral).catch(this.#fail);
       };
     } else {
       offers.push(...this.#protocols);
@@ -503,49 +502,49 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
       this.#open = async (frame) => utf8(toJSON(await cipher.decrypt(frame)));
     }
     if (this.#end) return;
+    /** @type {WebSocket} */
     const socket = (this.#socket = new WebSocket(this.#url, offers));
     socket.binaryType = "arraybuffer";
     socket.onopen = () => profile === V1 && this.#opened("");
     socket.onerror = () => {};
-    socket.onmessage = (/** @type {MessageEvent} */ { data }) =>
+    socket.onmessage = ({ data }) =>
       this.#receive(typeof data === "string" ? data : new Uint8Array(data));
-    socket.onclose = (/** @type {CloseEvent} */ event) => {
-      this.#inbound = this.#inbound.then(() => this.#finish(event));
+    socket.onclose = ({ code, reason, wasClean }) => {
+      const error = code === 4401 ? "unauthorized" : "connection-failed";
+      this.#inbound = this.#inbound
+        .then(() => this.#stop(code, reason, wasClean && profile === V1, this.#state ? undefined : error))
+        .then(() => this.#finish());
     };
   }
 
   /** @param {number} kind @param {any} content a Blob or bytes */
   #send(kind, content) {
-    const { profile, padding } = this.#options;
-    const size = content.size ?? content.length;
-    if (kind !== CONTROL) {
-      if (size > this.#peerMaxMessage) fail("message-too-big");
-      this.#pending += size;
-      if (this.#state > 1) return; // as in a WebSocket
-    }
-    const limit = profile === V1 ? Infinity : MAX_FRAGMENT - (padding ? 1 : 0);
+    const secure = this.profile === V2;
+    const padding = secure && this.#options.padding;
+    const limit = secure ? MAX_FRAGMENT - (padding ? 1 : 0) : Infinity;
+    const size = sizeOf(content);
+    this.#pending += size;
     let start = 0;
     do {
       const part = content.slice(start, start + limit);
-      const share = part.size ?? part.length;
-      start += share;
-      const plaintext = part.arrayBuffer?.().then((/** @type {ArrayBuffer} */ buffer) => new Uint8Array(buffer)) ?? part;
+      const plaintext = toBytes(part);
+      start += limit;
       const type = kind | (padding ? PADDED : 0) | (start < size ? MORE : 0);
-      const sealed = this.#seal(type, padding ? Promise.resolve(plaintext).then(pad) : plaintext);
+      const sealed = this.#seal(type, padding ? plaintext.then(pad) : plaintext);
       sealed.catch(() => {}); // until its turn
       this.#outbound = this.#outbound
         .then(async () => {
           const frame = await sealed;
           if (this.#seal === refuse) return;
-          if (kind !== CONTROL) this.#pending -= share;
+          this.#pending -= sizeOf(part);
           this.#inspect("outbound", kind, frame, await plaintext);
           this.#socket.send(frame);
         })
-        .catch(this.#caught);
+        .catch(this.#fail);
     } while (start < size);
   }
 
-  /** @param {string | Bytes} frame */
+  /** @param {string | T.Bytes} frame */
   #receive(frame) {
     if (this.#end) return;
     const opened = this.#open(frame);
@@ -555,20 +554,23 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
         const plaintext = await opened;
         if (plaintext && !this.#end) this.#deliver(frame, plaintext);
       })
-      .catch(this.#caught);
+      .catch(this.#fail);
   }
 
-  /** @param {Bytes} hello @param {SecureKey} key @param {CryptoKeyPair} ephemeral */
+  /** @param {T.Bytes} hello @param {T.SecureKey} key @param {CryptoKeyPair} ephemeral */
   async #reply(hello, key, ephemeral) {
     const kid = toHex(hello.subarray(1, 9));
-    if (kid !== key.kid && !this.#options.key) key = await sessionKey(V2, this.#options, true);
-    if (kid !== key.kid) fail("key-mismatch");
+    if (kid !== key.kid) {
+      cache.delete(this.#options.keyUrl);
+      key = await sessionKey(V2, this.#options);
+      if (kid !== key.kid) fail("key-mismatch");
+    }
     const payload = utf8(toJSON({ subprotocols: this.#protocols, max_message: this.#options.maxMessage }));
     const { opened, reply, receiving, sending } = await respond(key, hello.subarray(9), ephemeral, payload);
     const { max_message = MAX_MESSAGE } = parseObject(opened);
     check(Number.isInteger(max_message) && max_message > 0);
     if (this.#end) return;
-    this.#peerMaxMessage = max_message;
+    this.#peerLimit = max_message;
     this.#open = async (frame) => {
       check(frame.length <= MAX_FRAGMENT + 17);
       return receiving("decrypt", frame.subarray(0, 1), frame.subarray(1));
@@ -583,28 +585,28 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
     this.#socket.send(frame);
   }
 
-  /** @param {string} direction @param {number} kind @param {string | Bytes} data @param {Bytes} content */
+  /** @param {string} direction @param {number} kind @param {any} data @param {any} content */
   #inspect(direction, kind, data, content) {
     if (!this.#options.inspect) return;
     const plaintext = kind === BINARY ? content : new TextDecoder().decode(content);
     this.dispatchEvent(new DetailEvent("frame", { direction, kind: KINDS[kind], data, plaintext }));
   }
 
-  /** @param {string | Bytes} frame @param {Bytes} opened */
+  /** @param {string | T.Bytes} frame @param {T.Bytes} opened */
   #deliver(frame, opened) {
     const type = typeof frame === "string" ? TEXT : frame[0];
     const kind = type & 0x3f;
     const plaintext = type & PADDED ? unpad(opened) : opened;
     this.#inspect("inbound", kind, frame, plaintext);
-    const fragments = this.#fragments;
-    if (kind === CONTROL && !(type & MORE) && !fragments.length) return this.#control(parseObject(plaintext));
-    check(this.#state === 1 && (kind === TEXT || kind === BINARY) && (!fragments.length || kind === this.#fragmentKind));
-    this.#fragmentKind = kind;
-    fragments.push(plaintext);
-    if (fragments.reduce((size, each) => size + each.length, 0) > this.#options.maxMessage) fail("message-too-big");
+    const parts = this.#parts;
+    if (kind === CONTROL && !(type & MORE) && !parts.length) return this.#control(parseObject(plaintext));
+    check(this.#state === 1 && (kind === TEXT || kind === BINARY) && (!parts.length || kind === this.#partsKind));
+    this.#partsKind = kind;
+    parts.push(plaintext);
+    if (parts.reduce((size, each) => size + each.length, 0) > this.#options.maxMessage) fail("message-too-big");
     if (type & MORE) return;
-    this.#fragments = [];
-    const bytes = concat(...fragments);
+    this.#parts = [];
+    const bytes = concat(...parts);
     const data = kind === TEXT ? decoder.decode(bytes) : this.binaryType === "blob" ? new Blob([bytes]) : bytes.buffer;
     this.dispatchEvent(new MessageEvent("message", { data, origin: new URL(this.#url).origin }));
   }
@@ -617,9 +619,7 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
       this.#opened(subprotocol ?? "");
     } else if (type === "close") {
       check(Number.isInteger(code) && code >= 1000 && code < 5000 && isText(reason));
-      this.#end = { code, reason, wasClean: true, authentic: true };
-      if (!open) this.#tell("rejected");
-      this.#hangUp(code);
+      this.#stop(code, reason, true, open ? undefined : "rejected");
     } else if (type === "gap") {
       check(open && group && isText(group) && Number.isInteger(missed) && missed > 0);
       this.dispatchEvent(new DetailEvent(type, { group, missed }));
@@ -628,59 +628,48 @@ export class EncryptedWebSocket extends /** @type {{new (): Target}} */ (EventTa
 
   /** @param {string} protocol */
   #opened(protocol) {
-    clearTimeout(this.#timer);
     this.#protocol = protocol;
     this.#state = 1;
     this.dispatchEvent(new Event("open"));
   }
 
-  /** @param {ErrorCode} code */
-  #tell(code) {
-    this.dispatchEvent(new DetailEvent("error", { error: new GcryptError(code) }));
-  }
-
-  /** @param {any} error */
-  #caught = (error) => {
-    const code = error?.name === "NotSupportedError" ? "unsupported" : "invalid-frame";
-    this.#fail(error instanceof GcryptError ? error.code : code);
+  /** @param {any} cause */
+  #fail = (cause) => {
+    const code = cause?.name === "NotSupportedError" ? "unsupported" : "invalid-frame";
+    const error = cause instanceof GcryptError ? cause.code : code;
+    this.#stop(CLOSE_CODES[error] ?? 1006, "", false, error);
   };
 
-  /** @param {ErrorCode} error */
-  #fail(error) {
+  /**
+   * End, the first time: close the socket behind what is still to be sent and, unless nobody could
+   * open it, an authenticated close. gcrypt.v2 tells no reason in the clear.
+   *
+   * @param {number | undefined} code @param {string} reason @param {boolean} wasClean @param {T.ErrorCode} [error]
+   */
+  #stop(code, reason, wasClean, error) {
     if (this.#end) return;
-    const code = CLOSE_CODES[error];
-    this.#end = { code: code ?? 1006, reason: "", wasClean: false, authentic: false };
-    queueMicrotask(() => this.#tell(error));
-    this.#hangUp(code, "", code !== 4400);
-  }
-
-  /** @param {number} [code] @param {string} [reason] @param {boolean} [meant] behind what is still to be sent */
-  #hangUp(code, reason, meant) {
-    this.#state = 2;
-    if (!meant) this.#seal = refuse;
-    else if (this.profile === V2 && this.#seal !== refuse) {
+    this.#open = refuse;
+    const secure = this.profile === V2;
+    this.#end = { code: code ?? 1005, reason, wasClean, authentic: wasClean && secure };
+    if (error) queueMicrotask(() => this.dispatchEvent(new DetailEvent("error", { error: new GcryptError(error) })));
+    if (code === 1006 || code === 4400) this.#seal = refuse;
+    else if (secure && this.#seal !== refuse) {
       this.#send(CONTROL, utf8(toJSON({ type: "close", code: code ?? 1000, reason })));
     }
+    this.#state = 2;
     this.#outbound = this.#outbound.then(() => {
-      if (!this.#socket) return this.#finish({});
+      if (!this.#socket) return this.#finish();
       try {
-        this.#socket.close(code, this.profile === V1 ? reason : "");
+        this.#socket.close(code, secure ? "" : reason);
       } catch {
-        this.#socket.close();
+        this.#socket.close(); // a page may not send every code
       }
     });
   }
 
-  /** @param {any} event */
-  #finish({ code, reason, wasClean }) {
-    clearTimeout(this.#timer);
-    const early = this.#state === 0;
+  #finish() {
     this.#state = 3;
-    if (!this.#end) {
-      this.#end = { code, reason, wasClean: wasClean && this.profile === V1, authentic: false };
-      if (early) this.#tell(code === 4401 ? "unauthorized" : "connection-failed");
-    }
-    this.#seal = this.#open = refuse;
+    this.#seal = refuse;
     if (this.#end.code === 4401) cache.delete(this.#options.keyUrl);
     this.dispatchEvent(new EndEvent("close", this.#end));
   }
