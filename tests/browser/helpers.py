@@ -22,7 +22,11 @@ CHROMIUM_FLAGS = [
 
 
 def watch_frames(page: Page) -> list[str | bytes]:
-    """The data frames of every socket that the page will open, in the order seen."""
+    """The data frames of every socket that the page will open, in the order seen.
+
+    It leaves the address that it is at first, so that a socket there plays no part.
+    """
+    page.goto("about:blank")
     frames: list[str | bytes] = []
 
     def record(frame: str | bytes) -> None:

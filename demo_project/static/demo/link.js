@@ -8,6 +8,19 @@ const FIRST_WAIT = 250; // milliseconds, doubled after each failure
 const LONGEST_WAIT = 4000;
 const FINAL = new Set([4401, 4406]); // log in again; wrong profile: trying again cannot help
 
+let thawed = false; // the page came out of the back/forward cache
+let over = false; // its session has ended
+
+/** A thawed page of an ended session may show what belonged to someone else: load it anew. */
+function reloadIfStale() {
+  if (thawed && over) location.reload();
+}
+
+addEventListener("pageshow", ({ persisted }) => {
+  thawed ||= persisted;
+  reloadIfStale();
+});
+
 /**
  * Keep an EncryptedWebSocket to `path` open until the session ends.
  * `on` may hold the listeners `open`, `message`, `frame` and `close`; `status` shows the state.
@@ -30,6 +43,10 @@ export function keepOpen(path, { status, options = {}, on = {} }) {
     socket.addEventListener("close", (event) => {
       if (link.socket !== socket) return;
       show(status, "closed", closeText(event));
+      if (event.code === 4401) {
+        over = true;
+        reloadIfStale();
+      }
       if (FINAL.has(event.code)) return;
       timer = setTimeout(connect, wait);
       wait = Math.min(2 * wait, LONGEST_WAIT);
