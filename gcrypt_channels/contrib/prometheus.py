@@ -12,29 +12,22 @@ How they are then served is the project's choice: ``prometheus_client.start_http
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ..exceptions import HandshakeTimeout, InvalidFrame, NoProfile, NoSessionKey
+from ..hub import hubs
 from ..signals import connection_closed, connection_opened, connection_refused
 
 _OWN_CODES = {each.code for each in (InvalidFrame, NoSessionKey, NoProfile, HandshakeTimeout)}
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> None:
-    """Export the metrics of this process to ``registry``.
-
-    =====================================  =======  ===============================================
-    ``gcrypt_connections``                 gauge    connections that are open, by ``profile``
-    ``gcrypt_connections_opened_total``    counter  by ``profile``
-    ``gcrypt_connections_closed_total``    counter  by ``profile`` and ``code``
-    ``gcrypt_connections_refused_total``   counter  by ``profile`` and ``code``; 4400 and 4408 are
-                                                    failed handshakes
-    =====================================  =======  ===============================================
-
-    The label ``code`` is the WebSocket close code where it is a standard one (up to 1015) or this
-    package's, and otherwise its thousands: ``"3xxx"``, ``"4xxx"``.
+    """Export the metrics of this process to ``registry``; ``docs/settings.md`` lists them.
 
     Raises:
         ValueError: the registry has them already.
@@ -44,6 +37,7 @@ def register(registry: CollectorRegistry = REGISTRY) -> None:
     connection_opened.connect(metrics.opened, weak=False)
     connection_closed.connect(metrics.closed, weak=False)
     connection_refused.connect(metrics.refused, weak=False)
+    registry.register(_HubMetrics())
 
 
 class _Metrics:
@@ -91,3 +85,25 @@ class _Metrics:
 def _label(code: int) -> str:
     """A close code as one of few labels: the client chooses it, and each label costs memory."""
     return str(code) if code <= 1015 or code in _OWN_CODES else f"{code // 1000}xxx"
+
+
+class _HubMetrics(Collector):
+    """What the hubs of this process count themselves."""
+
+    def collect(self) -> Iterator[Metric]:
+        found = hubs()
+        yield GaugeMetricFamily(
+            "gcrypt_group_members",
+            "Memberships of connections in groups",
+            sum(len(members) for hub in found for members in list(hub.by_group.values())),
+        )
+        yield CounterMetricFamily(
+            "gcrypt_group_messages_lost",
+            "Group messages that are known not to have arrived in this process",
+            sum(hub.lost for hub in found),
+        )
+        yield CounterMetricFamily(
+            "gcrypt_layer_messages_dropped",
+            "Messages of the channel layer that were forged, replayed, stale or foreign",
+            sum(hub.dropped for hub in found),
+        )

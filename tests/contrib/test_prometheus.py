@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
 from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
+from gcrypt_channels.layer import Kind, current_sender, layer_group
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
 # Channels looks after database connections wherever a consumer runs.
@@ -19,7 +21,9 @@ SIGNALS = (connection_opened, connection_closed, connection_refused)
 
 
 class Consumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
-    pass
+    async def connect(self) -> None:
+        await self.gcrypt.join("room")
+        await self.accept()
 
 
 @pytest.fixture
@@ -79,6 +83,26 @@ async def test_the_codes_that_a_client_may_choose_share_few_labels(
     await visitor.connect()
     await visitor.disconnect(code)
     assert value(registry, "_closed_total", profile="gcrypt.v1", code=label) == 1
+
+
+async def test_what_becomes_of_group_messages_is_counted(registry: CollectorRegistry) -> None:
+    members = [client(), client()]
+    for member in members:
+        await member.connect()
+    assert registry.get_sample_value("gcrypt_group_members") == 2
+
+    layer = channel_layers["default"]
+    await layer.group_send(layer_group("room"), {"type": "gcrypt.layer", "data": "forged"})
+    current_sender().seal("room", Kind.BROADCAST, b"1")  # and the layer loses it
+    await broadcast("room", 2)
+    for member in members:
+        await member.receive_from()
+    assert registry.get_sample_value("gcrypt_layer_messages_dropped_total") == 1
+    assert registry.get_sample_value("gcrypt_group_messages_lost_total") == 1
+
+    for member in members:
+        await member.disconnect()
+    assert registry.get_sample_value("gcrypt_group_members") == 0
 
 
 def test_registering_twice_is_an_error(registry: CollectorRegistry) -> None:
