@@ -104,8 +104,8 @@ export interface GapEvent extends Event {
 }
 
 export interface EncryptedErrorEvent extends Event {
-  readonly error: import("./gcrypt.js").GcryptError;
-  readonly message: string;
+  /** A `GcryptError`. */
+  readonly error: Error & { readonly code: ErrorCode };
 }
 
 /** A `CloseEvent` where the runtime has that class. */
