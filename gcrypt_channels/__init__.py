@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .consumers import EncryptedJsonConsumer
     from .crypto.classic import Crypt
-    from .groups import broadcast, group_send, user_group
+    from .groups import broadcast, broadcast_sync, group_send, group_send_sync, user_group
     from .middleware import GcryptMiddleware
     from .revocation import disconnect_session, disconnect_user
 
@@ -23,9 +23,11 @@ __all__ = [
     "EncryptedJsonConsumer",
     "GcryptMiddleware",
     "broadcast",
+    "broadcast_sync",
     "disconnect_session",
     "disconnect_user",
     "group_send",
+    "group_send_sync",
     "user_group",
 ]
 
@@ -34,9 +36,11 @@ _HOMES = {
     "EncryptedJsonConsumer": "consumers",
     "GcryptMiddleware": "middleware",
     "broadcast": "groups",
+    "broadcast_sync": "groups",
     "disconnect_session": "revocation",
     "disconnect_user": "revocation",
     "group_send": "groups",
+    "group_send_sync": "groups",
     "user_group": "groups",
 }
 

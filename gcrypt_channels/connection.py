@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
@@ -111,7 +111,7 @@ class Connection:
         self._peer_close: Closed | None = None
         self._inbox = Inbox(receive, self._open)
         self._outbox = Outbox(send, on_idle=self._tell_unsent, on_lost=self._lost)
-        self._held: list[tuple[str, str, int]] = []
+        self._held: deque[tuple[str, str, int]] = deque()
         self._held_size = 0
         self._unsent: Counter[str] = Counter()
         self._undelivered: Counter[str] = Counter()
@@ -317,10 +317,8 @@ class Connection:
             raise LocalError("The application accepted the connection twice.")
         self._accepted = True
         accepted = self._outbox.put(lambda: self._accepting(event))
-        held, self._held = self._held, []
-        for group, text, size in held:
-            self.push(group, text, size)
-        self._tell_unsent()
+        while self._held:
+            self.push(*self._held.popleft())
         await accepted.wait()
 
     def _accepting(self, event: Event) -> list[Event]:
@@ -362,7 +360,7 @@ class Connection:
         self.closed = True
 
     def _tell_unsent(self) -> None:
-        if self._unsent and self._accepted:
+        if self._unsent and self._accepted and not self._held:
             self._tell(self._unsent)
 
     def _tell(self, missed: Counter[str]) -> None:

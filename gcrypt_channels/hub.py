@@ -41,7 +41,7 @@ from .subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
-ControlHandler = Callable[["Hub", Mapping[str, Any]], Awaitable[None]]
+ControlHandler = Callable[["Hub", Mapping[str, Any]], Coroutine[Any, Any, None]]
 Sweep = Callable[["Hub"], Awaitable[None]]
 
 DROP_LOG_INTERVAL: Final = 60.0
@@ -289,13 +289,14 @@ class Hub:
             if handler is not None and self.connections:
                 self.start(handler(self, message))
 
-    def start(self, work: Awaitable[None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` beside everything else, as long as there are connections."""
         task = asyncio.create_task(self._guard(work))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled unstarted
 
-    async def _guard(self, work: Awaitable[None]) -> None:
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception:
