@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from hypothesis import settings
 
 from tests.servers import Redis
+from tests.visitors import ENGINES, site
 
 # A loaded machine is not a failure. The parent is hypothesis's own choice: in CI it is repeatable.
 settings.register_profile("tests", settings(), deadline=None)
@@ -17,3 +20,24 @@ def redis() -> Iterator[Redis]:
     """A redis-server for all tests that do not stop it."""
     with Redis() as server:
         yield server
+
+
+@pytest.fixture
+def users(transactional_db: None) -> None:
+    """Alice and bob, in a database that sockets can read."""
+    for name in ("alice", "bob"):
+        User.objects.create_user(name, password=name)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path, users: None) -> Iterator[str]:
+    """A site for each session engine."""
+    with site(request.param, tmp_path):
+        yield request.param
+
+
+@pytest.fixture
+def db_engine(tmp_path: Path, users: None) -> Iterator[None]:
+    """A site whose sessions live in the database."""
+    with site("db", tmp_path):
+        yield
