@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
 )
 
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)\"""")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -46,7 +46,7 @@ def blocks(document: Path, *languages: str) -> list[Block]:
 def links(document: Path) -> list[str]:
     """The targets of a document's links, those outside of code."""
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", document.read_text("utf-8")))
-    return [match["target"] for match in _LINK.finditer(text)]
+    return [markdown or html for markdown, html in _LINK.findall(text)]
 
 
 def anchors(document: Path) -> set[str]:
