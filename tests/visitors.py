@@ -62,8 +62,8 @@ class Quiet(EncryptedJsonConsumer, AsyncWebsocketConsumer):
 
 
 # Channels' own way to write routes; Django's stubs know views only.
-_routes: Any = [path(where, Echo.as_asgi()) for where in ("ws/", "other/")]  # type: ignore[arg-type]
-application = AuthMiddlewareStack(GcryptMiddleware(URLRouter(_routes)))
+routes: Any = [path(where, Echo.as_asgi()) for where in ("ws/", "other/")]  # type: ignore[arg-type]
+application = AuthMiddlewareStack(GcryptMiddleware(URLRouter(routes)))
 
 
 # The site
