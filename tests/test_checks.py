@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import Error, Warning, run_checks  # noqa: A004
+from django.core.checks.registry import registry
+
+from gcrypt_channels import checks
+
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+REDIS = "django.core.cache.backends.redis.RedisCache"
+
+
+@pytest.fixture(autouse=True)
+def development(settings: Any) -> None:
+    settings.DEBUG = True  # the test runner turns it off
+
+
+def ids() -> list[str]:
+    """The package's own findings, from a run of all checks."""
+    found = [each.id for each in run_checks() if str(each.id).startswith("gcrypt_channels.")]
+    return [str(each).removeprefix("gcrypt_channels.") for each in found]
+
+
+def test_the_checks_are_registered() -> None:
+    registered: set[Any] = set(registry.registered_checks)
+    assert registered > {
+        checks.check_settings,
+        checks.check_security,
+        checks.check_sessions,
+        checks.check_channel_layer,
+    }
+
+
+def test_the_suites_own_settings_pass() -> None:
+    assert ids() == []
+
+
+def test_a_problem_with_the_settings_is_an_error_with_a_hint(settings: Any) -> None:
+    settings.GCRYPT = {"PROFILE": []}
+    [found] = [each for each in run_checks() if each.id == "gcrypt_channels.E004"]
+    assert isinstance(found, Error)
+    assert found.hint
+
+
+def test_every_warning_has_a_hint(settings: Any) -> None:
+    settings.DEBUG = False
+    settings.GCRYPT_PASSPHRASE = "p" * 20
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    found = [each for each in run_checks() if str(each.id).startswith("gcrypt_channels.W")]
+    assert len(found) == 4
+    assert all(isinstance(each, Warning) and each.hint for each in found)
+
+
+@pytest.mark.parametrize(
+    "passphrase",
+    [
+        "0123456789abcdef0123456789abcde",
+        "abababababababababababababababababababab",
+        "django-insecure-0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_a_weak_passphrase_is_w001(settings: Any, passphrase: str) -> None:
+    settings.GCRYPT_PASSPHRASE = passphrase
+    assert ids() == ["W001"]
+    settings.GCRYPT_PASSPHRASE = ["0123456789abcdef0123456789abcdef", passphrase]
+    assert ids() == ["W001"]
+
+
+def test_the_secret_key_as_a_passphrase_is_w001(settings: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = settings.SECRET_KEY
+    assert ids() == ["W001"]
+
+
+def test_the_classic_profile_in_production_is_w002(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.DEBUG = False
+    assert ids() == ["W002"]
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    assert ids() == []
+
+
+def test_without_django_auth_the_session_resolver_is_w003(settings: Any) -> None:
+    settings.INSTALLED_APPS = ["django.contrib.contenttypes", "channels", "gcrypt_channels"]
+    settings.MIDDLEWARE = []
+    # Not by a run of all checks: those of Django's auth need it installed.
+    assert [each.id for each in checks.check_sessions(None)] == ["gcrypt_channels.W003"]
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
+    assert list(checks.check_sessions(None)) == []
+
+
+def test_signed_cookies_are_w004(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    assert ids() == ["W004"]
+
+
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+def test_sessions_in_a_cache_of_one_process_are_w005_in_production(
+    settings: Any, engine: str
+) -> None:
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.CACHES = {"default": {"BACKEND": LOCMEM}}
+    assert ids() == []
+    settings.DEBUG = False
+    assert ids() == ["W005"]
+    settings.CACHES = {"default": {"BACKEND": REDIS, "LOCATION": "redis://127.0.0.1:1"}}
+    assert ids() == []
+
+
+def test_a_missing_channel_layer_is_w006(settings: Any) -> None:
+    settings.GCRYPT = {"CHANNEL_LAYER": "other"}
+    assert ids() == ["W006"]
+    del settings.CHANNEL_LAYERS
+    settings.GCRYPT = {}
+    assert ids() == ["W006"]
+
+
+def test_the_in_memory_layer_in_production_is_w007(settings: Any) -> None:
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    settings.DEBUG = False
+    assert ids() == ["W007"]

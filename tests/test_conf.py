@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from gcrypt_channels.conf import OPTIONS, conf, problems
+
+DOCUMENTATION = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+
+STRONG = "p" * 40
+
+
+def resolver(scope: Any) -> str:
+    return STRONG
+
+
+def test_the_defaults_are_those_of_the_documentation(settings: Any) -> None:
+    settings.GCRYPT = {}
+    assert conf.profiles == ("gcrypt.v2",)
+    assert conf.resolver == "session"
+    assert conf.anonymous is False
+    assert conf.max_message_size == 1_048_576
+    assert conf.handshake_timeout == 10
+    assert conf.padding is False
+    assert conf.revalidate_interval == 30
+    assert conf.channel_layer == "default"
+    assert conf.backlog_size == 1_048_576
+    assert conf.backlog_policy == "gap"
+
+
+def test_without_the_dictionary_the_defaults_apply(settings: Any) -> None:
+    del settings.GCRYPT
+    assert conf.profiles == ("gcrypt.v2",)
+    assert problems() == []
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_documented(name: str) -> None:
+    assert f"`{name}`" in DOCUMENTATION.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "value"),
+    [
+        ("PROFILES", "profiles", ["gcrypt.v1", "gcrypt.v2"]),
+        ("ANONYMOUS", "anonymous", True),
+        ("MAX_MESSAGE_SIZE", "max_message_size", 1024),
+        ("HANDSHAKE_TIMEOUT", "handshake_timeout", 0.5),
+        ("PADDING", "padding", True),
+        ("REVALIDATE_INTERVAL", "revalidate_interval", 5),
+        ("CHANNEL_LAYER", "channel_layer", "other"),
+        ("BACKLOG_SIZE", "backlog_size", 4096),
+        ("BACKLOG_POLICY", "backlog_policy", "close"),
+    ],
+)
+def test_a_setting_is_read_when_it_is_used(
+    settings: Any, name: str, attribute: str, value: Any
+) -> None:
+    before = getattr(conf, attribute)
+    settings.GCRYPT = {name: value}
+    assert problems() == []
+    after = getattr(conf, attribute)
+    assert after == (tuple(value) if isinstance(value, list) else value)
+    assert after != before
+
+
+WRONG: dict[str, list[Any]] = {
+    "PROFILES": [[], "gcrypt.v2", ["gcrypt.v3"], None, {"gcrypt.v2"}],
+    "PASSPHRASE_RESOLVER": ["", None, 3],
+    "ANONYMOUS": [1, "yes", None],
+    "MAX_MESSAGE_SIZE": [1023, 1e6, "1 MiB", True, None],
+    "HANDSHAKE_TIMEOUT": [0, -1, "10", True, None],
+    "PADDING": [0, "on", None],
+    "REVALIDATE_INTERVAL": [0, "30", None],
+    "CHANNEL_LAYER": ["", 3, None],
+    "BACKLOG_SIZE": [1023, "1024", None],
+    "BACKLOG_POLICY": ["drop", None, True],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_wrong_value_is_named_with_what_is_expected(settings: Any, name: str, value: Any) -> None:
+    settings.GCRYPT = {name: value}
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E005"
+    assert problem.message == f"GCRYPT[{name!r}] must be {OPTIONS[name].expected}."
+    assert repr(OPTIONS[name].default) in problem.hint
+
+
+def test_every_option_has_wrong_values_here() -> None:
+    assert WRONG.keys() == OPTIONS.keys()
+
+
+def test_all_problems_are_found_at_once(settings: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = "short"
+    settings.GCRYPT = {"PADING": True, "ANONYMOUS": "no", "BACKLOG_SIZE": 1}
+    assert [problem.id[-4:] for problem in problems()] == ["E002", "E004", "E005", "E005"]
+
+
+def test_an_unknown_key_is_named_beside_the_known_ones(settings: Any) -> None:
+    settings.GCRYPT = {"PROFILE": "gcrypt.v2"}
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E004"
+    assert "'PROFILE'" in problem.message
+    assert "PROFILES" in problem.hint
+
+
+@pytest.mark.parametrize("value", [[], "gcrypt.v2", None])
+def test_what_is_no_dictionary_is_named(settings: Any, value: Any) -> None:
+    settings.GCRYPT = value
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E003"
+    with pytest.raises(ImproperlyConfigured, match="dictionary"):
+        _ = conf.profiles
+
+
+# The passphrase
+
+
+@pytest.mark.parametrize("value", [STRONG, [STRONG, "q" * 40], (STRONG,)])
+def test_a_passphrase_may_be_one_or_several(settings: Any, value: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = value
+    assert conf.passphrases == ((value,) if isinstance(value, str) else tuple(value))
+    assert problems() == []
+
+
+@pytest.mark.parametrize("value", [None, "", [], [""], [STRONG, None], 42, b"bytes" * 10])
+def test_what_is_no_passphrase_is_e001(settings: Any, value: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = value
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E001"
+    assert "gcrypt_keygen" in problem.hint
+
+
+def test_a_missing_passphrase_is_e001(settings: Any) -> None:
+    del settings.GCRYPT_PASSPHRASE
+    assert [problem.id for problem in problems()] == ["gcrypt_channels.E001"]
+
+
+@pytest.mark.parametrize("value", ["f" * 15, [STRONG, "f" * 15]])
+def test_a_short_passphrase_is_e002_and_not_repeated(settings: Any, value: Any) -> None:
+    settings.GCRYPT_PASSPHRASE = value
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E002"
+    assert "f" * 15 not in repr(problem)
+
+
+# The resolver
+
+
+@pytest.mark.parametrize("value", [resolver, "tests.test_conf.resolver"])
+def test_a_resolver_may_be_a_function_or_its_path(settings: Any, value: Any) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": value}
+    assert conf.resolver is resolver
+    assert problems() == []
+
+
+@pytest.mark.parametrize("value", ["nowhere", "tests.nowhere.resolver", "tests.test_conf.none"])
+def test_a_path_that_cannot_be_imported_is_e006(settings: Any, value: str) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": value}
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E006"
+    assert value in problem.message
+
+
+def test_the_shared_resolver_with_v2_is_e007(settings: Any) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared"}
+    assert [problem.id for problem in problems()] == ["gcrypt_channels.E007"]
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
+    assert problems() == []

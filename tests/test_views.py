@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+from django.urls import reverse
+
+from gcrypt_channels import GcryptMiddleware
+from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.consumers import AsyncEchoMixinFirst
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+URL = "/gcrypt/key/"
+V1, V2 = "gcrypt.v1", "gcrypt.v2"
+
+
+@pytest.fixture
+def alice() -> User:
+    user: User = User.objects.create_user("alice", password="alice's password")
+    return user
+
+
+@pytest.fixture
+def client(alice: User) -> Client:
+    logged_in = Client()
+    logged_in.force_login(alice)
+    return logged_in
+
+
+def test_the_url_is_named_in_its_namespace() -> None:
+    assert reverse("gcrypt_channels:key") == URL
+
+
+def test_a_logged_in_user_gets_the_keys_of_every_enabled_profile(client: Client) -> None:
+    response = client.post(URL)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    keys = response.json()
+    assert keys.keys() == {V1, V2}
+    assert keys[V1].keys() == {"passphrase"}
+    assert len(keys[V1]["passphrase"]) == 64
+    assert keys[V2].keys() == {"kid", "psk"}
+    assert len(bytes.fromhex(keys[V2]["kid"])) == 8
+    assert "=" not in keys[V2]["psk"]
+    assert len(base64.urlsafe_b64decode(keys[V2]["psk"] + "=")) == 32
+
+
+@pytest.mark.parametrize("profile", [V1, V2])
+def test_a_profile_that_is_off_has_no_member(client: Client, settings: Any, profile: str) -> None:
+    settings.GCRYPT = {"PROFILES": [profile]}
+    assert client.post(URL).json().keys() == {profile}
+
+
+def test_the_keys_stay_the_same_within_a_session(client: Client) -> None:
+    assert client.post(URL).json() == client.post(URL).json()
+
+
+def test_another_login_has_other_keys(client: Client, alice: User) -> None:
+    other = Client()
+    other.force_login(alice)
+    mine, others = client.post(URL).json(), other.post(URL).json()
+    assert mine[V1]["passphrase"] != others[V1]["passphrase"]
+    assert mine[V2]["kid"] != others[V2]["kid"]
+    assert mine[V2]["psk"] != others[V2]["psk"]
+
+
+async def test_the_keys_open_a_connection(alice: User) -> None:
+    client = AsyncClient()
+    await client.aforce_login(alice)
+    keys = (await client.post(URL)).json()
+    communicator = EncryptedWebsocketCommunicator(
+        GcryptMiddleware(AsyncEchoMixinFirst.as_asgi()), "/", session=await client.asession()
+    )
+    assert await communicator.connect() == (True, None)
+    assert f"gcrypt.kid.{keys[V2]['kid']}" in (communicator.scope["subprotocols"] or ())
+    await communicator.disconnect()
+
+
+@pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file", "signed_cookies"])
+def test_every_session_engine_keeps_the_keys(
+    alice: User, settings: Any, engine: str, tmp_path: Any
+) -> None:
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    client = Client()
+    client.force_login(alice)
+    first = client.post(URL).json()
+    assert first[V2]["kid"]
+    assert client.post(URL).json() == first
+
+
+async def test_it_answers_under_asgi(alice: User) -> None:
+    client = AsyncClient()
+    await client.aforce_login(alice)
+    response = await client.post(URL)
+    assert response.status_code == 200
+    assert response.json().keys() == {V1, V2}
+
+
+# Who gets none
+
+
+def test_a_visitor_gets_401_in_json() -> None:
+    response = Client().post(URL)
+    assert response.status_code == 401
+    assert response.json()["error"] == "login"
+    assert response["Cache-Control"] == "no-store"
+
+
+def test_a_visitor_gets_a_key_and_a_session_where_the_settings_allow_it(settings: Any) -> None:
+    settings.GCRYPT = {"ANONYMOUS": True}
+    client = Client()
+    first = client.post(URL)
+    assert first.status_code == 200
+    assert settings.SESSION_COOKIE_NAME in client.cookies
+    assert client.post(URL).json() == first.json()
+    assert Client().post(URL).json() != first.json()
+
+
+def test_a_resolver_that_answers_none_gives_401(client: Client, settings: Any) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": lambda scope: None}
+    assert client.post(URL).status_code == 401
+
+
+def test_the_shared_resolver_gives_the_passphrase_itself(client: Client, settings: Any) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": [V1]}
+    assert client.post(URL).json() == {V1: {"passphrase": settings.GCRYPT_PASSPHRASE}}
+
+
+@pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete", "options"])
+def test_another_method_than_post_gets_405(client: Client, method: str) -> None:
+    response = getattr(client, method)(URL)
+    assert response.status_code == 405
+    assert response["Allow"] == "POST"
+    assert response["Cache-Control"] == "no-store"
+    if method != "head":
+        assert response.json()["error"] == "method"
+
+
+# Cross-site requests
+
+
+@pytest.fixture
+def browser(alice: User) -> Client:
+    enforcing = Client(enforce_csrf_checks=True)
+    enforcing.force_login(alice)
+    return enforcing
+
+
+def test_without_a_csrf_token_it_answers_403_in_json(browser: Client) -> None:
+    response = browser.post(URL)
+    assert response.status_code == 403
+    assert response["Content-Type"] == "application/json"
+    assert response.json()["error"] == "csrf"
+    assert response["Cache-Control"] == "no-store"
+
+
+def test_with_the_token_of_the_cookie_in_the_header_it_answers(browser: Client) -> None:
+    browser.get("/page/")
+    token = browser.cookies["csrftoken"].value
+    assert browser.post(URL, headers={"X-CSRFToken": token}).status_code == 200
+
+
+def test_a_cross_site_origin_gets_403_even_with_a_token(browser: Client) -> None:
+    browser.get("/page/")
+    headers = {
+        "X-CSRFToken": browser.cookies["csrftoken"].value,
+        "Origin": "https://evil.example",
+    }
+    assert browser.post(URL, headers=headers).status_code == 403
+
+
+def test_with_the_token_in_the_session_it_answers(browser: Client, settings: Any) -> None:
+    settings.CSRF_USE_SESSIONS = True
+    found = re.search(r'"csrfToken": "(\w+)"', browser.get("/page/").content.decode())
+    assert "csrftoken" not in browser.cookies
+    assert found is not None
+    assert browser.post(URL, headers={"X-CSRFToken": found[1]}).status_code == 200
+    assert browser.post(URL).status_code == 403
+
+
+def test_it_is_protected_in_a_project_without_the_csrf_middleware(
+    browser: Client, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if "csrf" not in each.lower()]
+    assert browser.post(URL).status_code == 403
+
+
+# Secrets
+
+
+def test_no_answer_may_be_stored(client: Client) -> None:
+    assert client.post(URL)["Cache-Control"] == "no-store"
+
+
+def test_no_key_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    keys = client.post(URL).json()
+    assert keys[V1]["passphrase"] not in caplog.text
+    assert keys[V2]["psk"] not in caplog.text
