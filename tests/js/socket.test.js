@@ -1,0 +1,524 @@
+// `EncryptedWebSocket` under gcrypt.v2, over real sockets, with a peer of other origin (peer.js).
+
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { inspect } from "node:util";
+
+import { EncryptedWebSocket, GcryptError } from "gcrypt-channels";
+import WebSocket from "ws";
+
+import { BINARY, CONTROL, MORE, PADDED, TEXT, newKey, startServer } from "./peer.js";
+import { listen } from "./wire.js";
+
+const key = newKey();
+const options = { WebSocket, key: key.json };
+
+/** A server that accepts, then sends back what it gets until the client closes. */
+async function echo(connection) {
+  await connection.accept(key);
+  for (;;) {
+    const [type, plaintext] = await connection.receive();
+    if (type === CONTROL) return;
+    connection.send(type, plaintext);
+  }
+}
+
+async function opened(t, serve, more = {}, protocols = []) {
+  const { url } = await startServer(t, serve);
+  const socket = new EncryptedWebSocket(url, protocols, { ...options, ...more });
+  const events = listen(socket);
+  assert.equal((await events.next()).type, "open");
+  return { socket, events };
+}
+
+suite("opening", () => {
+  test("offers the profile and its kid, and the application's subprotocols inside", async (t) => {
+    let seen;
+    const { socket } = await opened(
+      t,
+      async (connection) => {
+        const answer = await connection.accept(key, "json");
+        seen = { answer, offers: connection.request.headers["sec-websocket-protocol"] };
+      },
+      { maxMessage: 4096 },
+      ["graphql-transport-ws", "json"],
+    );
+    assert.equal(seen.offers, `gcrypt.v2,gcrypt.kid.${key.json.kid}`);
+    assert.deepEqual(seen.answer, { subprotocols: ["graphql-transport-ws", "json"], max_message: 4096 });
+    assert.deepEqual([socket.protocol, socket.profile, socket.extensions], ["json", "gcrypt.v2", ""]);
+  });
+
+  test("waits for the application's accept", async (t) => {
+    let accept;
+    const { url } = await startServer(t, async (connection) => {
+      await connection.greet(key);
+      accept();
+      accept = () => connection.control({ type: "accept", subprotocol: null });
+    });
+    const greeted = new Promise((resolve) => (accept = resolve));
+    const socket = new EncryptedWebSocket(url, [], options);
+    const { seen, next } = listen(socket);
+    await greeted;
+    assert.equal(socket.readyState, socket.CONNECTING);
+    assert.throws(() => socket.send("early"), { name: "InvalidStateError" });
+    assert.deepEqual(seen, []);
+    accept();
+    assert.equal((await next()).type, "open");
+    assert.equal(socket.readyState, EncryptedWebSocket.OPEN);
+  });
+
+  test("refuses a subprotocol that was not offered", async (t) => {
+    const { url } = await startServer(t, (connection) => connection.accept(key, "other"));
+    const socket = new EncryptedWebSocket(url, "json", options);
+    const { seen, types } = listen(socket);
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.equal(seen[0].error.code, "invalid-frame");
+    assert.equal(seen[1].code, 4400);
+  });
+});
+
+suite("messages", () => {
+  test("keep their kind, whatever form they have", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    const bytes = Uint8Array.of(0, 1, 254, 255);
+    const sent = ["text", "", "grüße 😀", "\ufeffmark", bytes.buffer, bytes, new Uint8Array(0)];
+    sent.push(bytes.subarray(1, 3), new DataView(bytes.buffer, 1, 2), new Blob(["blob"]), new Blob([]));
+    for (const type of ["blob", "arraybuffer"]) {
+      socket.binaryType = type;
+      for (const data of sent) {
+        socket.send(data);
+        const { data: echoed, origin } = await events.next();
+        assert.equal(origin, new URL(socket.url).origin);
+        if (typeof data === "string") assert.equal(echoed, data);
+        else {
+          assert.ok(echoed instanceof (type === "blob" ? Blob : ArrayBuffer));
+          const [got, expected] = await Promise.all([echoed, data].map((each) => new Response(each).arrayBuffer()));
+          assert.deepEqual(got, expected);
+        }
+      }
+    }
+    socket.send(42); // as WebSocket: what is no data is text
+    assert.equal((await events.next()).data, "42");
+    socket.sendJSON({ id: 1 });
+    assert.equal((await events.next()).data, '{"id":1}');
+    assert.throws(() => socket.sendJSON(undefined), { code: "not-json" });
+  });
+
+  test("are what they were when they were sent", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    socket.binaryType = "arraybuffer";
+    const bytes = Uint8Array.of(1, 2, 3);
+    socket.send(bytes);
+    socket.send(bytes.buffer);
+    bytes.fill(9);
+    for (let i = 0; i < 2; i++) assert.deepEqual(new Uint8Array((await events.next()).data), Uint8Array.of(1, 2, 3));
+  });
+
+  test("stay in order both ways, blobs among them, and before the close", async (t) => {
+    const count = 3000;
+    const received = [];
+    const { socket, events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      for (let i = 0; i < count; i++) connection.send(TEXT, String(i));
+      for (let i = 0; i < count; i++) received.push(Number((await connection.receive())[1]));
+      connection.close(4000, "enough");
+    });
+    for (let i = 0; i < count; i++) socket.send(i % 3 ? String(i) : new Blob([String(i)]));
+    assert.deepEqual(await events.types(), ["open", ...Array(count).fill("message"), "close"]);
+    assert.deepEqual(received, [...Array(count).keys()]);
+    assert.deepEqual(events.seen.slice(1, -1).map(({ data }) => Number(data)), received);
+  });
+
+  test("go on over a rekey in each direction", async (t) => {
+    const count = 65536 + 10;
+    let received = 0;
+    const { events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      for (let i = 0; i < count; i++) connection.send(TEXT, String(i));
+      while (received < count) assert.equal(Number((await connection.receive())[1]), received++);
+      connection.close(1000);
+    }).then(({ socket, events }) => {
+      for (let i = 0; i < count; i++) socket.send(String(i));
+      return { events };
+    });
+    const types = await events.types();
+    assert.equal(types.length, count + 2);
+    assert.equal(types.at(-1), "close");
+    assert.equal(events.seen.at(-1).authentic, true);
+  });
+
+  test("of 5 MiB travel in fragments", async (t) => {
+    const size = 5 * 2 ** 20;
+    const types = [];
+    const { socket, events } = await opened(
+      t,
+      async (connection) => {
+        await connection.greet(key, { max_message: size });
+        connection.control({ type: "accept", subprotocol: null });
+        for (;;) {
+          const [type, plaintext] = await connection.receive();
+          if (type === CONTROL) return;
+          types.push([type, plaintext.length]);
+          connection.send(type, plaintext);
+        }
+      },
+      { maxMessage: size },
+    );
+    const data = crypto.getRandomValues(new Uint8Array(65536));
+    const big = new Blob(Array(80).fill(data));
+    for (const message of [big, await big.arrayBuffer()]) {
+      socket.send(message);
+      const { data: echoed } = await events.next();
+      assert.ok(Buffer.from(await echoed.arrayBuffer()).equals(Buffer.from(await big.arrayBuffer())));
+    }
+    assert.equal(types.length, 40);
+    assert.deepEqual(types[0], [BINARY | MORE, 262144]);
+    assert.deepEqual(types.at(-1), [BINARY, 262144]);
+    assert.throws(() => socket.send(new Blob([big, "x"])), { code: "message-too-big" });
+    socket.send("still open");
+    assert.equal((await events.next()).data, "still open");
+  });
+
+  test("hide their size when padded, and gcrypt.v1 ignores that", async (t) => {
+    const sizes = [];
+    const { socket } = await opened(
+      t,
+      async (connection) => {
+        await connection.accept(key);
+        for (;;) {
+          const [type, plaintext] = await connection.receive();
+          sizes.push([type & PADDED, plaintext.length]);
+        }
+      },
+      { padding: true },
+    );
+    socket.send("x".repeat(1000));
+    socket.send(new Uint8Array(1023));
+    socket.send(new Uint8Array(262144));
+    while (sizes.length < 4) await new Promise(setImmediate);
+    assert.deepEqual(sizes, [[PADDED, 1024], [PADDED, 1024], [PADDED, 262144], [PADDED, 2]]);
+  });
+
+  test("count in bufferedAmount until they are handed on", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    socket.send("x".repeat(1000));
+    socket.send(new Blob(["y".repeat(500)]));
+    assert.ok(socket.bufferedAmount >= 1500);
+    await events.next();
+    await events.next();
+    assert.equal(socket.bufferedAmount, 0);
+  });
+
+  test("over the page's own limit end the connection with 1009, told under encryption", async (t) => {
+    let told;
+    const { events } = await opened(
+      t,
+      async (connection) => {
+        await connection.accept(key);
+        connection.send(TEXT, "x".repeat(11));
+        told = JSON.parse((await connection.receive())[1]);
+      },
+      { maxMessage: 10 },
+    );
+    assert.deepEqual(await events.types(), ["open", "error", "close"]);
+    assert.equal(events.seen[1].error.code, "message-too-big");
+    assert.deepEqual([events.seen[2].code, told], [1009, { type: "close", code: 1009, reason: "" }]);
+  });
+
+  test("that were lost are told as gaps", async (t) => {
+    const { events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      connection.control({ type: "gap", group: "room", missed: 3 });
+    });
+    const { type, group, missed } = await events.next();
+    assert.deepEqual([type, group, missed], ["gap", "room", 3]);
+  });
+});
+
+suite("the end", () => {
+  test("is authentic when the server says so", async (t) => {
+    const { socket, events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      connection.close(4401, "logged out");
+    });
+    const { code, reason, wasClean, authentic } = await events.next();
+    assert.deepEqual([code, reason, wasClean, authentic], [4401, "logged out", true, true]);
+    assert.equal(socket.readyState, socket.CLOSED);
+    if (globalThis.CloseEvent) assert.ok(events.seen.at(-1) instanceof CloseEvent);
+  });
+
+  test("is a truncation when the socket just closes, with whatever code", async (t) => {
+    const { events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      connection.socket.close(1000, "all is well");
+    });
+    assert.deepEqual(await events.types(), ["open", "close"]);
+    const { code, reason, wasClean, authentic } = events.seen.at(-1);
+    assert.deepEqual([code, reason, wasClean, authentic], [1000, "all is well", false, false]);
+  });
+
+  test("is a truncation when the connection is cut", async (t) => {
+    const { events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      connection.socket.terminate();
+    });
+    const { code, wasClean, authentic } = await events.next();
+    assert.deepEqual([code, wasClean, authentic], [1006, false, false]);
+  });
+
+  test("is told to the server, its reason under encryption alone", async (t) => {
+    const served = {};
+    const { socket, events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      served.first = (await connection.receive())[1].toString();
+      const [type, close] = await connection.receive();
+      Object.assign(served, { type, close: JSON.parse(close), wire: await connection.closed });
+    });
+    socket.send("last words");
+    socket.close(3001, "bye");
+    assert.equal(socket.readyState, socket.CLOSING);
+    socket.send("too late");
+    assert.deepEqual(await events.types(), ["open", "close"]);
+    const { code, reason, wasClean, authentic } = events.seen.at(-1);
+    assert.deepEqual([code, reason, wasClean, authentic], [3001, "bye", true, true]);
+    assert.deepEqual(served, {
+      first: "last words",
+      type: CONTROL,
+      close: { type: "close", code: 3001, reason: "bye" },
+      wire: { code: 3001, reason: "" },
+    });
+    socket.close();
+  });
+
+  test("without a code is 1005 here, and 1000 to the server", async (t) => {
+    let close;
+    const { socket, events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      close = JSON.parse((await connection.receive())[1]);
+    });
+    socket.close();
+    assert.equal((await events.next()).code, 1005);
+    assert.equal(close.code, 1000);
+  });
+
+  test("takes the arguments that WebSocket takes", async (t) => {
+    const { socket } = await opened(t, echo);
+    for (const code of [0, 999, 1001, 1006, 2999, 5000]) {
+      assert.throws(() => socket.close(code), { name: "InvalidAccessError" });
+    }
+    assert.throws(() => socket.close(1000, "é".repeat(62)), { name: "SyntaxError" });
+    assert.equal(socket.readyState, socket.OPEN);
+    socket.close(1000, "é".repeat(61));
+  });
+
+  test("delivers nothing that comes after close() was called", async (t) => {
+    const { socket, events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      await connection.receive();
+      for (let i = 0; i < 10; i++) connection.send(TEXT, "late");
+    });
+    socket.send("go");
+    socket.close();
+    assert.deepEqual(await events.types(), ["open", "close"]);
+  });
+
+  test("before the opening is an error", async (t) => {
+    const { url } = await startServer(t, echo);
+    const socket = new EncryptedWebSocket(url, [], options);
+    const { seen, types } = listen(socket);
+    socket.close();
+    assert.equal(socket.readyState, socket.CLOSING);
+    assert.deepEqual(seen, []); // events come later, as a WebSocket's do
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([seen[0].error.code, seen[1].code, seen[1].wasClean], ["aborted", 1006, false]);
+  });
+
+  test("is the application's refusal when that comes instead of its accept", async (t) => {
+    const { url } = await startServer(t, async (connection) => {
+      await connection.greet(key);
+      connection.close(4403, "not here");
+    });
+    const { seen, types } = listen(new EncryptedWebSocket(url, [], options));
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.equal(seen[0].error.code, "rejected");
+    assert.deepEqual([seen[1].code, seen[1].reason, seen[1].authentic], [4403, "not here", true]);
+  });
+
+  for (const [code, expected] of [[4401, "unauthorized"], [4406, "connection-failed"], [1013, "connection-failed"]]) {
+    test(`is reported when the server closes with ${code} before the handshake`, async (t) => {
+      const { url } = await startServer(t, (connection) => connection.socket.close(code));
+      const { seen, types } = listen(new EncryptedWebSocket(url, [], options));
+      assert.deepEqual(await types(), ["error", "close"]);
+      assert.deepEqual([seen[0].error.code, seen[1].code, seen[1].authentic], [expected, code, false]);
+    });
+  }
+
+  test("is reported when nobody listens", async (t) => {
+    const { url } = await startServer(t, echo);
+    const closed = new URL(url);
+    closed.port = "1";
+    const { seen, types } = listen(new EncryptedWebSocket(closed, [], options));
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([seen[0].error.code, seen[1].code], ["connection-failed", 1006]);
+  });
+
+  test("comes when the handshake takes too long", async (t) => {
+    const { url } = await startServer(t, () => {});
+    const { seen, types } = listen(new EncryptedWebSocket(url, [], { ...options, handshakeTimeout: 50 }));
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([seen[0].error.code, seen[1].code], ["timeout", 4408]);
+  });
+
+  test("comes with 4400 when a frame was tampered with, and nothing of it is delivered", async (t) => {
+    let wire;
+    const { events } = await opened(t, async (connection) => {
+      await connection.accept(key);
+      connection.send(TEXT, "good");
+      const frame = connection.sending.seal(TEXT, "bad");
+      frame[5] ^= 1;
+      connection.raw(frame);
+      connection.send(TEXT, "after");
+      wire = await connection.closed;
+    });
+    assert.deepEqual(await events.types(), ["open", "message", "error", "close"]);
+    const [, { data }, { error }, { code, authentic }] = events.seen;
+    assert.deepEqual([data, error.code, code, authentic], ["good", "invalid-frame", 4400, false]);
+    assert.ok(error instanceof GcryptError);
+    assert.equal(wire.code, 4400);
+  });
+
+  test("comes when a blob cannot be read", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    const blob = new Blob(["x"]);
+    const broken = Object.assign(new Blob(["x"]), {
+      slice: () => Object.assign(blob, { arrayBuffer: () => Promise.reject(new Error("gone")) }),
+    });
+    socket.send(broken);
+    socket.send("after");
+    assert.deepEqual(await events.types(), ["open", "error", "close"]);
+  });
+});
+
+suite("the surface of a WebSocket", () => {
+  const lazy = { ...options, WebSocket: class {} };
+  const make = (url, protocols) => {
+    const socket = new EncryptedWebSocket(url, protocols, lazy);
+    socket.close();
+    return socket;
+  };
+
+  test("has the constants", () => {
+    const socket = make("ws://localhost/");
+    const names = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"];
+    assert.deepEqual(names.map((name) => EncryptedWebSocket[name]), [0, 1, 2, 3]);
+    assert.deepEqual(names.map((name) => socket[name]), [0, 1, 2, 3]);
+    assert.equal(socket.binaryType, "blob");
+    for (const type of ["open", "message", "error", "close", "gap", "frame"]) assert.equal(socket[`on${type}`], null);
+  });
+
+  test("resolves URLs", (t) => {
+    globalThis.document = { baseURI: "https://example.org/a/b?c", getElementById: () => null, cookie: "" };
+    t.after(() => delete globalThis.document);
+    assert.equal(make("/ws/?x=http").url, "wss://example.org/ws/?x=http");
+    assert.equal(make("ws").url, "wss://example.org/a/ws");
+    assert.equal(make("http://h/").url, "ws://h/");
+    assert.equal(make(new URL("wss://h/x")).url, "wss://h/x");
+    for (const url of ["ftp://h/", "ws://h/#x", "ws://h/#", "ws://[", "mailto:a@b"]) {
+      assert.throws(() => make(url), { name: "SyntaxError" });
+    }
+  });
+
+  test("refuses relative URLs where there is no page", () => {
+    assert.throws(() => make("/ws/"), { name: "SyntaxError" });
+  });
+
+  test("refuses subprotocols that are twice or no tokens", () => {
+    for (const protocols of ["", "a b", ["a", "a"], ["a,b"], ["é"]]) {
+      assert.throws(() => make("ws://h/", protocols), { name: "SyntaxError" });
+    }
+    make("ws://h/", ["a!#$%&'*+-.^_`|~9Z", "b"]);
+  });
+
+  test("calls handlers in the place of their order, and survives what they throw", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    const calls = [];
+    socket.addEventListener("message", { handleEvent: () => calls.push("listener") });
+    socket.onmessage = function ({ data }) {
+      calls.push([this === socket, data]);
+    };
+    const thrown = new Promise((resolve) => {
+      const others = process.listeners("uncaughtException");
+      process.removeAllListeners("uncaughtException");
+      process.once("uncaughtException", (error) => {
+        for (const listener of others) process.on("uncaughtException", listener);
+        resolve(error.message);
+      });
+    });
+    socket.addEventListener("message", () => {
+      throw new Error("of the page");
+    }, { once: true });
+    socket.send("1");
+    await events.next();
+    assert.equal(await thrown, "of the page");
+    socket.send("2");
+    await events.next();
+    assert.deepEqual(calls, [[true, "1"], "listener", [true, "2"], "listener"]);
+  });
+
+  test("comes as a class with options", async (t) => {
+    const { url } = await startServer(t, echo);
+    const Special = EncryptedWebSocket.with({ ...options, handshakeTimeout: 5000 }).with({ padding: true });
+    const socket = new Special(url, "json");
+    assert.ok(socket instanceof EncryptedWebSocket);
+    assert.equal(Special.CLOSED, 3);
+    const { next } = listen(socket);
+    await next();
+    socket.close();
+  });
+});
+
+suite("inspection", () => {
+  test("shows each frame beside its plaintext, in order", async (t) => {
+    const { url } = await startServer(t, echo);
+    const socket = new EncryptedWebSocket(url, ["json"], { ...options, inspect: true });
+    const frames = [];
+    socket.onframe = (event) => frames.push(event);
+    const { next } = listen(socket);
+    await next();
+    socket.send("text");
+    await next();
+    socket.send(Uint8Array.of(7));
+    await next();
+    socket.close(1000, "bye");
+    await next();
+    const shown = frames.map(({ direction, kind, plaintext }) => [direction, kind, plaintext]);
+    assert.deepEqual(shown, [
+      ["inbound", "HELLO", '{"max_message":1048576}'],
+      ["outbound", "REPLY", '{"subprotocols":["json"],"max_message":1048576}'],
+      ["inbound", "CONTROL", '{"type":"accept","subprotocol":null}'],
+      ["outbound", "TEXT", "text"],
+      ["inbound", "TEXT", "text"],
+      ["outbound", "BINARY", Uint8Array.of(7)],
+      ["inbound", "BINARY", Uint8Array.of(7)],
+      ["outbound", "CONTROL", '{"type":"close","code":1000,"reason":"bye"}'],
+    ]);
+    assert.deepEqual(frames.map(({ data }) => data[0]), [1, 2, 0x12, 0x10, 0x10, 0x11, 0x11, 0x12]);
+  });
+
+  test("is off unless asked for", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    socket.onframe = () => assert.fail("a frame event");
+    socket.send("text");
+    await events.next();
+  });
+
+  test("finds no key in a socket", async (t) => {
+    const { socket, events } = await opened(t, echo);
+    socket.send("text");
+    await events.next();
+    const shown = inspect(socket, { depth: 12, showHidden: true }) + JSON.stringify(socket);
+    assert.ok(!shown.includes(key.json.psk));
+    assert.ok(!shown.includes(key.psk.toString("hex")));
+    assert.deepEqual(Object.values(socket).filter((value) => typeof value === "object" && value !== null), []);
+  });
+});
