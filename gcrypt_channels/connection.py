@@ -157,7 +157,7 @@ class Connection:
             await self.send(event)
         elif not self.closed:
             logger.error(
-                "%s: a consumer sent plaintext; the message was dropped and the connection closed. "
+                "%r: a consumer sent plaintext; the message was dropped and the connection closed. "
                 "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
                 self.path,
             )
@@ -264,7 +264,7 @@ class Connection:
 
     def fail(self, error: ProtocolError) -> None:
         """End the connection over something the client sent: one log line, one close code."""
-        logger.warning("%s: closed with %d.", self.path, error.code)
+        logger.warning("%r: closed with %d.", self.path, error.code)
         self.abort(error.code, error.reason)
 
     async def finish(self) -> None:
@@ -328,7 +328,7 @@ class Connection:
             return [{**event, "subprotocol": self._subprotocol or subprotocol}]
         if event.get("headers"):
             logger.warning(
-                "%s: headers passed to accept() come after the handshake and are not sent.",
+                "%r: headers passed to accept() come after the handshake and are not sent.",
                 self.path,
             )
         return _sends(self._session.seal_accept(subprotocol))

@@ -146,7 +146,7 @@ class GcryptMiddleware:
         except ImproperlyConfigured:
             raise
         except Exception as error:
-            logger.exception("%s: the passphrase resolver failed.", scope.get("path", ""))
+            logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
             raise TryAgainLater from error
         if keyring is None:
             raise NoSessionKey
@@ -232,7 +232,7 @@ async def _refuse(scope: Scope, send: Send, error: ProtocolError, offered: list[
     The accept names one of the offered subprotocols, or Chromium would fail the connection before
     it saw the close.
     """
-    logger.warning("%s: refused with %d.", scope.get("path", ""), error.code)
+    logger.warning("%r: refused with %d.", scope.get("path", ""), error.code)
     profiles = [each for each in offered if each in PROFILES] or offered
     await send({"type": "websocket.accept", "subprotocol": profiles[0] if profiles else None})
     await send({"type": "websocket.close", "code": error.code, "reason": error.reason})

@@ -242,7 +242,7 @@ async def test_what_is_not_json_closes_with_4400_and_no_traceback(
     assert consumer.ended == [4400]
     [record] = [each for each in caplog.records if each.name.startswith("gcrypt_channels")]
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == "/: closed with 4400."
+    assert record.getMessage() == "'/': closed with 4400."
     assert record.exc_info is None
 
 

@@ -1,0 +1,95 @@
+"""What the package logs: nothing secret, and nothing that a stranger may write."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.testing import WebsocketCommunicator
+
+from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.keys import Keyring
+from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+
+# Channels looks after database connections wherever a consumer runs.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FORGED = "/ws/\n2026-01-01 ERROR everything is lost"
+
+
+class Consumer(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send_json(content)
+
+
+class Forgetful(AsyncJsonWebsocketConsumer):
+    """Without the mixin: what it sends is refused."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send_json("plaintext")
+
+
+def resolver(scope: Any) -> Keyring:
+    return Keyring.derive("anyone")
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def own_lines(log: pytest.LogCaptureFixture) -> list[str]:
+    records = [record for record in log.records if record.name.startswith("gcrypt_channels")]
+    assert records
+    return [record.getMessage() for record in records]
+
+
+@pytest.mark.parametrize(
+    ("application", "subprotocol", "frame"),
+    [
+        pytest.param(
+            GcryptMiddleware(Consumer.as_asgi(), profiles=["gcrypt.v2"]), "none", None, id="refused"
+        ),
+        pytest.param(
+            GcryptMiddleware(Consumer.as_asgi(), resolver=resolver), "gcrypt.v1", "{}", id="failed"
+        ),
+        pytest.param(
+            GcryptMiddleware(Forgetful.as_asgi(), resolver=resolver), "gcrypt.v1", None, id="1011"
+        ),
+    ],
+)
+async def test_a_path_cannot_add_a_line_to_the_log(
+    application: Any, subprotocol: str, frame: str | None, log: pytest.LogCaptureFixture
+) -> None:
+    client = WebsocketCommunicator(application, "/ws/", subprotocols=[subprotocol])
+    client.scope["path"] = FORGED  # as a server decodes %0A
+    await client.connect()
+    if frame is not None:
+        await client.send_to(text_data=frame)
+    await client.wait()
+    assert all("\n" not in line and r"\n2026" in line for line in own_lines(log))
+
+
+@pytest.mark.parametrize("profile", ["gcrypt.v1", "gcrypt.v2"])
+async def test_neither_keys_nor_payloads_are_logged(
+    profile: str, log: pytest.LogCaptureFixture
+) -> None:
+    application = GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)
+    client = EncryptedWebsocketCommunicator(application, "/ws/", profile=profile, resolver=resolver)
+    await client.connect()
+    await client.send_json_to({"canary": "payload"})
+    assert await client.receive_json_from() == {"canary": "payload"}
+    foreign = Crypt(resolver({}).passphrases[0]).encrypt("canary")
+    # A binary frame for gcrypt.v1, a text frame for gcrypt.v2: each ends its connection.
+    raw = {"bytes": foreign.encode()} if profile == "gcrypt.v1" else {"text": foreign}
+    await WebsocketCommunicator.send_input(client, {"type": "websocket.receive", **raw})
+    await client.wait()
+    text = log.text + "".join(repr(vars(record)) for record in log.records)
+    assert "4400" in text
+    keyring = resolver({})
+    for secret in ("canary", foreign, keyring.passphrases[0], keyring.session_keys[0].psk.hex()):
+        assert secret not in text
