@@ -131,6 +131,12 @@ class GcryptMiddleware:
             await self._serve(connection, scope, keyring, offered)
         except TryAgainLater as error:
             connection.fail(error)
+        except Exception as error:
+            if is_outage(error):  # which is no fault of the application's own
+                connection.fail(TryAgainLater())
+            else:
+                connection.abort(1011, "internal error")
+                raise
         finally:
             await hub.discard(connection)
             await connection.finish()
@@ -169,17 +175,9 @@ class GcryptMiddleware:
         await current_hub().join_user(connection)
         connection.start()
         await connection_opened.asend_robust(GcryptMiddleware, **_facts(connection))
-        try:
-            await self.inner(
-                _inner_scope(scope, connection, subprotocols), connection.receive, outbound
-            )
-        except TryAgainLater:
-            raise  # what the application needs is down, which is no fault of its own
-        except Exception as error:
-            if is_outage(error):
-                raise TryAgainLater from error
-            connection.abort(1011, "internal error")
-            raise
+        await self.inner(
+            _inner_scope(scope, connection, subprotocols), connection.receive, outbound
+        )
 
 
 def negotiate(offered: list[str], enabled: Iterable[str]) -> str:

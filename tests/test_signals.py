@@ -7,6 +7,7 @@ import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
@@ -157,6 +158,18 @@ async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with
     await client.receive_from()
     await client.left()
     assert told == [("refused", facts(code=1001))]
+
+
+async def test_a_mistake_of_the_project_refuses_the_client_with_1011(told: list[Any]) -> None:
+    client = Client(
+        application(resolver=lambda scope: Keyring(("for gcrypt.v1",), ())), "gcrypt.v2"
+    )
+    assert await client.connect() == (True, "gcrypt.v2")
+    closed = await client.receive_output()
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1011)
+    with pytest.raises(ImproperlyConfigured, match="without session_keys"):
+        await client.wait()
+    assert told == [("refused", facts(code=1011))]
 
 
 @pytest.fixture
