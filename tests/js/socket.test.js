@@ -129,21 +129,16 @@ suite("messages", () => {
     assert.deepEqual(events.seen.slice(1, -1).map(({ data }) => Number(data)), received);
   });
 
-  test("go on over a rekey in each direction", async (t) => {
+  // The vectors rekey both directions, sooner; this one is about the interval.
+  test("go on over the rekey after 65,536 frames", async (t) => {
     const count = 65536 + 10;
-    let received = 0;
-    const { events } = await opened(t, async (connection) => {
+    const { socket, events } = await opened(t, async (connection) => {
       await connection.accept(key);
-      for (let i = 0; i < count; i++) connection.send(TEXT, String(i));
-      while (received < count) assert.equal(Number((await connection.receive())[1]), received++);
+      for (let i = 0; i < count; i++) assert.equal(Number((await connection.receive())[1]), i);
       connection.close(1000);
-    }).then(({ socket, events }) => {
-      for (let i = 0; i < count; i++) socket.send(String(i));
-      return { events };
     });
-    const types = await events.types();
-    assert.equal(types.length, count + 2);
-    assert.equal(types.at(-1), "close");
+    for (let i = 0; i < count; i++) socket.send(String(i));
+    assert.deepEqual(await events.types(), ["open", "close"]);
     assert.equal(events.seen.at(-1).authentic, true);
   });
 

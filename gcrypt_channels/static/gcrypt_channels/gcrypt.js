@@ -385,6 +385,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   #url;
   /** @type {string[]} */ #protocols;
   #options;
+  #timer;
   /** @type {any} */ #socket;
   #pending = 0;
   #peerLimit = Infinity;
@@ -421,7 +422,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       this[`on${type}`] = null;
       this.addEventListener(type, (event) => /** @type {any} */ (this)[`on${type}`]?.(event));
     }
-    /** @type {any} */ (setTimeout(() => this.#state || this.#fail(new GcryptError("timeout")), handshakeTimeout)).unref?.();
+    this.#timer = setTimeout(() => this.#fail(new GcryptError("timeout")), handshakeTimeout);
     this.#connect().catch(this.#fail);
   }
 
@@ -628,6 +629,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
 
   /** @param {string} protocol */
   #opened(protocol) {
+    clearTimeout(this.#timer);
     this.#protocol = protocol;
     this.#state = 1;
     this.dispatchEvent(new Event("open"));
@@ -668,6 +670,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   }
 
   #finish() {
+    clearTimeout(this.#timer);
     this.#state = 3;
     this.#seal = refuse;
     if (this.#end.code === 4401) cache.delete(this.#options.keyUrl);
