@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from .crypto.classic import Crypt
     from .groups import broadcast, broadcast_sync, group_send, group_send_sync, user_group
     from .middleware import GcryptMiddleware
-    from .revocation import disconnect_session, disconnect_user
+    from .revocation import (
+        disconnect_session,
+        disconnect_session_sync,
+        disconnect_user,
+        disconnect_user_sync,
+    )
 
 __version__ = "1.0.0"
 
@@ -25,7 +30,9 @@ __all__ = [
     "broadcast",
     "broadcast_sync",
     "disconnect_session",
+    "disconnect_session_sync",
     "disconnect_user",
+    "disconnect_user_sync",
     "group_send",
     "group_send_sync",
     "user_group",
@@ -38,7 +45,9 @@ _HOMES = {
     "broadcast": "groups",
     "broadcast_sync": "groups",
     "disconnect_session": "revocation",
+    "disconnect_session_sync": "revocation",
     "disconnect_user": "revocation",
+    "disconnect_user_sync": "revocation",
     "group_send": "groups",
     "group_send_sync": "groups",
     "user_group": "groups",
