@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -12,8 +12,6 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import V1, conf, problems
-
-Check = Callable[..., list[CheckMessage]]
 
 STRONG_LENGTH = 32
 """Characters of a passphrase that nobody has reason to doubt."""
