@@ -117,6 +117,12 @@ def test_every_document_is_in_the_index() -> None:
     assert {*ROOT.glob("docs/*.md")} - {index} <= listed
 
 
+def test_every_module_has_its_floor_in_the_architecture() -> None:
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    _, _, floors = read("docs/architecture.md").partition("## Floors")
+    assert modules - {"__init__", "__pycache__", "static"} <= names_in_code(floors)
+
+
 PYTHON_BLOCKS = list(chain(*(blocks(document, "python") for document in DOCUMENTS)))
 
 
