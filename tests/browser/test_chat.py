@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,14 +19,28 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
+def enter(urls: dict[str, str], log_in: LogIn) -> dict[str, Page]:
+    """The chat pages of the users at their addresses."""
+    pages = {name: log_in(url, name) for name, url in urls.items()}
+    for name, page in pages.items():
+        page.goto(f"{urls[name]}/chat/")
+        expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
+    return pages
+
+
 @pytest.fixture
-def two_workers(site: Site) -> Iterator[dict[str, str]]:
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def two_workers(site: Site, redis: Redis) -> Iterator[dict[str, str]]:
     """The address for each user: two daphne workers with one Redis between them."""
-    with Redis() as redis:
-        clustered = replace(site, env={"REDIS_URL": redis.url})
-        one, two = (Daphne("demo_project.asgi:application", clustered) for _ in range(2))
-        with one, two:
-            yield {"alice": one.url, "bob": two.url}
+    clustered = replace(site, env={"REDIS_URL": redis.url})
+    one, two = (Daphne("demo_project.asgi:application", clustered) for _ in range(2))
+    with one, two:
+        yield {"alice": one.url, "bob": two.url}
 
 
 @pytest.fixture
@@ -38,10 +53,7 @@ def test_both_read_every_message_in_one_order_and_no_frame_is_the_same(
     workers: str, request: pytest.FixtureRequest, log_in: LogIn
 ) -> None:
     urls: dict[str, str] = request.getfixturevalue(workers)
-    pages = {name: log_in(url, name) for name, url in urls.items()}
-    for name, page in pages.items():
-        page.goto(f"{urls[name]}/chat/")
-        expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
+    pages = enter(urls, log_in)
 
     said = [("alice", "Bonjour, Bob"), ("bob", "Grüße, Alice 🔑"), ("alice", "<b>not bold</b>")]
     for count, (name, text) in enumerate(said, start=1):
@@ -55,3 +67,20 @@ def test_both_read_every_message_in_one_order_and_no_frame_is_the_same(
         assert page.locator(".own").count() == sum(who == name for who, _ in said)
     frames = [page.locator(".messages .wire").all_text_contents() for page in pages.values()]
     assert len({*frames[0], *frames[1]}) == 2 * len(said)
+
+
+def test_the_chat_goes_on_after_redis_was_away(
+    two_workers: dict[str, str], redis: Redis, log_in: LogIn
+) -> None:
+    alice, bob = enter(two_workers, log_in).values()
+    say(alice, "before")
+    expect(bob.locator(".bubble")).to_have_text(["before"])
+    redis.kill()
+    say(alice, "into the void")
+    expect(alice.locator("#status")).to_have_text(re.compile("^closed 1013"), timeout=20_000)
+    redis.start()
+    for page in (alice, bob):
+        expect(page.locator("#status")).to_have_text("open, gcrypt.v2", timeout=30_000)
+    say(alice, "after")
+    expect(bob.locator(".bubble").last).to_have_text("after")
+    expect(bob.locator(".bubble")).not_to_contain_text(["into the void"])
