@@ -199,7 +199,7 @@ class Connection:
             self.tell_gap(group, 1)
         elif not self._accepted:
             self._hold(group, text, size)
-        elif not self._outbox.backlog or self._outbox.backlog + size <= conf.backlog_size:
+        elif self._has_room(group, size):
             self._outbox.put(lambda: _sends(self._session.seal(text)), size)
         elif conf.backlog_policy == "close":
             self.abort(TryAgainLater.code, "the client reads too slowly")
@@ -232,6 +232,11 @@ class Connection:
             self._inbox.clear()
             self._outbox.discard()
             self._end(code, reason)
+
+    def _has_room(self, group: str, size: int) -> bool:
+        """Whether a group message may wait; once one could not, none may until that was told."""
+        backlog = self._outbox.backlog
+        return not backlog or (group not in self._unsent and backlog + size <= conf.backlog_size)
 
     def _hold(self, group: str, text: str, size: int) -> None:
         """Keep a group message for a client that may not hear anything before the accept."""
