@@ -7,7 +7,6 @@ import type * as T from "./types.d.ts";
 /** What failed, by a stable `code`; it holds no secret. */
 export declare class GcryptError extends Error {
     code: T.ErrorCode;
-    name: string;
     /** @param {T.ErrorCode} code */
     constructor(code: T.ErrorCode);
 }

@@ -37,11 +37,10 @@ const CLOSE_CODES = {
 
 /** What failed, by a stable `code`; it holds no secret. */
 export class GcryptError extends Error {
-  name = "GcryptError";
-
   /** @param {T.ErrorCode} code */
   constructor(code) {
     super(HINTS[code] ?? code);
+    this.name = "GcryptError";
     this.code = code;
   }
 }
@@ -168,7 +167,7 @@ export const Crypt = /** @type {T.CryptConstructor} */ (
           const ciphertext = fromBase64(ct);
           const { key, iv } = await derive(secret, fromHex(s));
           if (
-            // Each member has four quotes: there is no other one, and none twice.
+            // Each member has four quotes: there is no other, none twice.
             text.split('"').length === (sent === undefined ? 9 : 13) &&
             /^[\da-f]{16}$/i.test(s) &&
             // A flipped bit of the iv must not change the JSON.
@@ -300,16 +299,13 @@ globalThis.addEventListener?.("pageshow", (event) => event.persisted && cache.cl
 const pageConfig = () => JSON.parse(globalThis.document?.getElementById("gcrypt-config")?.textContent ?? "{}");
 
 /** @param {any} members @returns {Promise<T.Keys>} */
-async function importKeys({ [V1]: classic, [V2]: secure }) {
-  /** @type {T.Keys} */
-  const keys = {};
-  if (classic) keys[V1] = Crypt(classic.passphrase);
-  if (secure) {
-    const psk = fromBase64(secure.psk.replace(/-/g, "+").replace(/_/g, "/"));
-    keys[V2] = { kid: secure.kid, psk: await importKey("HKDF", psk, "deriveBits") };
-  }
-  return keys;
-}
+const importKeys = async ({ [V1]: classic, [V2]: secure }) => ({
+  [V1]: classic && Crypt(classic.passphrase),
+  [V2]: secure && {
+    kid: secure.kid,
+    psk: await importKey("HKDF", fromBase64(secure.psk.replace(/-/g, "+").replace(/_/g, "/")), "deriveBits"),
+  },
+});
 
 /** @param {string} keyUrl */
 async function fetchKeys(keyUrl) {
@@ -347,8 +343,8 @@ const eventClass = (Base) =>
     }
   };
 
-const DetailEvent = eventClass(Event);
-const EndEvent = eventClass(globalThis.CloseEvent ?? Event);
+const OwnEvent = eventClass(Event);
+const OwnCloseEvent = eventClass(globalThis.CloseEvent ?? Event);
 
 // The socket
 
@@ -590,7 +586,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   #inspect(direction, kind, data, content) {
     if (!this.#options.inspect) return;
     const plaintext = kind === BINARY ? content : new TextDecoder().decode(content);
-    this.dispatchEvent(new DetailEvent("frame", { direction, kind: KINDS[kind], data, plaintext }));
+    this.dispatchEvent(new OwnEvent("frame", { direction, kind: KINDS[kind], data, plaintext }));
   }
 
   /** @param {string | T.Bytes} frame @param {T.Bytes} opened */
@@ -623,7 +619,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       this.#stop(code, reason, true, open ? undefined : "rejected");
     } else if (type === "gap") {
       check(open && group && isText(group) && Number.isInteger(missed) && missed > 0);
-      this.dispatchEvent(new DetailEvent(type, { group, missed }));
+      this.dispatchEvent(new OwnEvent(type, { group, missed }));
     } else check(isText(type));
   }
 
@@ -643,9 +639,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   };
 
   /**
-   * End, the first time: close the socket behind what is still to be sent and, unless nobody could
-   * open it, an authenticated close. gcrypt.v2 tells no reason in the clear.
-   *
+   * End, once: close the socket behind what is still to be sent and an authenticated close.
    * @param {number | undefined} code @param {string} reason @param {boolean} wasClean @param {T.ErrorCode} [error]
    */
   #stop(code, reason, wasClean, error) {
@@ -653,7 +647,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
     this.#open = refuse;
     const secure = this.profile === V2;
     this.#end = { code: code ?? 1005, reason, wasClean, authentic: wasClean && secure };
-    if (error) queueMicrotask(() => this.dispatchEvent(new DetailEvent("error", { error: new GcryptError(error) })));
+    if (error) queueMicrotask(() => this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) })));
     if (code === 1006 || code === 4400) this.#seal = refuse;
     else if (secure && this.#seal !== refuse) {
       this.#send(CONTROL, utf8(toJSON({ type: "close", code: code ?? 1000, reason })));
@@ -664,7 +658,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       try {
         this.#socket.close(code, secure ? "" : reason);
       } catch {
-        this.#socket.close(); // a page may not send every code
+        this.#socket.close(); // with a code that is not for pages
       }
     });
   }
@@ -674,6 +668,6 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
     this.#state = 3;
     this.#seal = refuse;
     if (this.#end.code === 4401) cache.delete(this.#options.keyUrl);
-    this.dispatchEvent(new EndEvent("close", this.#end));
+    this.dispatchEvent(new OwnCloseEvent("close", this.#end));
   }
 }
