@@ -111,7 +111,7 @@ class Connection:
         self._peer_close: Closed | None = None
         self._inbox = Inbox(receive, self._open)
         self._outbox = Outbox(send, on_idle=self._tell_unsent, on_lost=self._lost)
-        self._held: deque[tuple[str, str, int]] = deque()
+        self._held: deque[tuple[str, int]] = deque()
         self._held_size = 0
         self._unsent: Counter[str] = Counter()
         self._undelivered: Counter[str] = Counter()
@@ -200,7 +200,7 @@ class Connection:
         elif not self._accepted:
             self._hold(group, text, size)
         elif self._has_room(group, size):
-            self._outbox.put(lambda: _sends(self._session.seal(text)), size)
+            self._put(text, size)
         elif conf.backlog_policy == "close":
             self.abort(TryAgainLater.code, "the client reads too slowly")
         else:
@@ -233,6 +233,9 @@ class Connection:
             self._outbox.discard()
             self._end(code, reason)
 
+    def _put(self, text: str, size: int) -> None:
+        self._outbox.put(lambda: _sends(self._session.seal(text)), size)
+
     def _has_room(self, group: str, size: int) -> bool:
         """Whether a group message may wait; once one could not, none may until that was told."""
         backlog = self._outbox.backlog
@@ -241,7 +244,7 @@ class Connection:
     def _hold(self, group: str, text: str, size: int) -> None:
         """Keep a group message for a client that may not hear anything before the accept."""
         if self._held_size + size <= conf.backlog_size:
-            self._held.append((group, text, size))
+            self._held.append((text, size))
             self._held_size += size
         else:
             self._unsent[group] += 1
@@ -323,7 +326,7 @@ class Connection:
         self._accepted = True
         accepted = self._outbox.put(lambda: self._accepting(event))
         while self._held:
-            self.push(*self._held.popleft())
+            self._put(*self._held.popleft())
         await accepted.wait()
 
     def _accepting(self, event: Event) -> list[Event]:
