@@ -51,10 +51,10 @@ class EncryptedJsonConsumer(AsyncConsumer):
         for group in getattr(self, "groups", None) or ():
             await connection.join(group)
         text_only = getattr(type(self), "receive", None) in _JSON_RECEIVERS
-        decode = getattr(self, "decode_json", None)
-        if decode is not None:
+        if isinstance(self, (JsonWebsocketConsumer, AsyncJsonWebsocketConsumer)):
             # On the instance, since the class may stand before or behind Channels' own.
-            vars(self)["decode_json"] = _guarded(decode, is_sync=isinstance(self, SyncConsumer))
+            is_sync = isinstance(self, SyncConsumer)
+            vars(self)["decode_json"] = _guarded(self.decode_json, is_sync=is_sync)
 
         async def receive_checked() -> Any:
             event = await receive()
