@@ -7,8 +7,8 @@ import { inspect } from "node:util";
 import { EncryptedWebSocket, GcryptError } from "gcrypt-channels";
 import WebSocket from "ws";
 
-import { BINARY, CONTROL, MORE, PADDED, TEXT, newKey, startServer } from "./peer.js";
-import { listen } from "./wire.js";
+import { BINARY, CONTROL, HELLO, Handshake, MORE, PADDED, TEXT, newKey, startServer } from "./peer.js";
+import { listen, wireClass } from "./wire.js";
 
 const key = newKey();
 const options = { WebSocket, key: key.json };
@@ -326,6 +326,22 @@ suite("the end", () => {
     assert.deepEqual(seen, []); // events come later, as a WebSocket's do
     assert.deepEqual(await types(), ["error", "close"]);
     assert.deepEqual([seen[0].error.code, seen[1].code, seen[1].wasClean], ["aborted", 1006, false]);
+  });
+
+  test("before the opening stays the end, though the accept is on its way", async () => {
+    const Wire = wireClass();
+    const made = Wire.next();
+    const socket = new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Wire });
+    const { types } = listen(socket);
+    const wire = await made;
+    const noise = new Handshake(key.psk, key.kid);
+    wire.deliver(Buffer.concat([Buffer.of(HELLO), key.kid, noise.write("{}")]));
+    const reply = await wire.frame(0);
+    const { sending } = noise.read(Buffer.from(reply.subarray(1)));
+    wire.deliver(sending.seal(CONTROL, '{"type":"accept","subprotocol":null}'));
+    socket.close();
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.equal(socket.readyState, socket.CLOSED);
   });
 
   test("is the application's refusal when that comes instead of its accept", async (t) => {
