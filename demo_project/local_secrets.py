@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 def local_secret(path: Path) -> str:
-    """The secret in `path`; drawn now (256 bits) if the file does not exist yet."""
+    """The secret in `path`; drawn now (48 random bytes) if the file does not exist yet."""
     if not path.exists():
-        _create(path, secrets.token_urlsafe(32))
+        _create(path, secrets.token_urlsafe(48))
     return path.read_text(encoding="utf-8")
 
 

@@ -81,24 +81,20 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._server.close()
-        self._call(self._sever())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def sever(self) -> None:
-        """Cut every connection without a WebSocket close, as a lost network does."""
-        self._call(self._sever())
-
     def abort(self) -> None:
-        """The same, from within `change`."""
+        """From within `change`: cut every connection without a close, as a lost network does."""
         for writer in self._writers:
             writer.transport.abort()
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def _sever(self) -> None:
+    async def _end(self) -> None:
         self.abort()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)

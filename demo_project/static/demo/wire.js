@@ -6,7 +6,7 @@ const TAG = 16;
 const encoder = new TextEncoder();
 
 /** Bytes of `frame` on the wire. */
-export const sizeOf = (frame) =>
+const sizeOf = (frame) =>
   typeof frame === "string" ? encoder.encode(frame).length : frame.byteLength;
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
