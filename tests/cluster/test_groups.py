@@ -1,0 +1,288 @@
+"""Groups across workers: who is where makes no difference, and nothing that fails is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+
+from gcrypt_channels.client import DjangoSession
+from gcrypt_channels.client.connection import ClientConnection
+from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
+from tests.cluster.processes import Cluster
+from tests.servers import Daphne, Redis, Uvicorn, WebServer, demo_site
+
+pytestmark = pytest.mark.cluster
+
+DEADLINE = 60.0  # seconds; only a failing test waits as long
+ROOM = "canary-room"
+PATH = f"/ws/chat/{ROOM}/"
+
+
+@pytest.fixture
+def server() -> type[WebServer]:
+    return Daphne
+
+
+@pytest.fixture
+def layer() -> str:
+    return "core"
+
+
+@pytest.fixture
+def cluster(server: type[WebServer], layer: str, tmp_path: Path) -> Iterator[Cluster]:
+    site = demo_site(tmp_path, LAYER=layer)
+    site = replace(site, settings="tests.cluster.settings")
+    with Cluster(site, server=server) as cluster:
+        yield cluster
+    for worker in cluster.workers:
+        for complaint in ("was destroyed", "never retrieved", "never awaited", "too long"):
+            assert complaint not in worker.log
+
+
+async def log_in(url: str, user: str) -> DjangoSession:
+    session = DjangoSession(url)
+    await session.login(user, f"{user}-demo")
+    return session
+
+
+class Client:
+    """A page of the chat, and what it was told of gaps since it last heard something."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.missed = 0
+
+    async def hear(self) -> Any:
+        return await asyncio.wait_for(self.connection.receive_json(), DEADLINE)
+
+    async def say(self, text: str) -> None:
+        await self.connection.send_json({"message": text})
+
+
+@asynccontextmanager
+async def chatting(session: DjangoSession) -> AsyncIterator[Client]:
+    client: Client
+
+    def on_gap(group: str, missed: int) -> None:
+        assert group == f"chat.{ROOM}"
+        client.missed += missed
+
+    async with session.connect(PATH, on_gap=on_gap) as connection:
+        client = Client(connection)
+        yield client
+
+
+async def announce(worker: WebServer, text: str) -> int:
+    """Have a view of `worker` broadcast `text`; return the HTTP status."""
+
+    def post() -> int:
+        body = urlencode({"text": text}).encode()
+        try:
+            with urlopen(f"{worker.url}/announce/{ROOM}/", body, timeout=DEADLINE) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            error.close()
+            return error.code
+
+    return await asyncio.to_thread(post)
+
+
+@contextmanager
+def monitor(redis: Redis) -> Iterator[bytearray]:
+    """Everything that Redis is told within the context."""
+    seen = bytearray()
+    with socket.create_connection(("127.0.0.1", redis.port)) as connection:
+        connection.sendall(b"MONITOR\r\n")
+        assert connection.recv(5) == b"+OK\r\n"
+
+        def collect() -> None:
+            while data := connection.recv(65536):
+                seen.extend(data)
+
+        collector = threading.Thread(target=collect)
+        collector.start()
+        yield seen
+        connection.shutdown(socket.SHUT_RDWR)
+        collector.join()
+
+
+async def test_users_and_a_view_on_three_workers_meet_in_one_room_and_redis_reads_nothing(
+    cluster: Cluster,
+) -> None:
+    first, second, third = cluster.workers
+    alice, bob = await log_in(first.url, "alice"), await log_in(second.url, "bob")
+    with monitor(cluster.redis) as seen:
+        async with chatting(alice) as on_first, chatting(bob) as on_second:
+            await on_first.say("canary-from-alice")
+            await on_second.hear()
+            await on_second.say("canary-from-bob")
+            assert await announce(third, "canary-from-a-view") == 200
+            heard = [await on_first.hear() for _ in range(3)]
+            assert heard[0] == {"user": "alice", "message": "canary-from-alice"}
+            assert {"user": "bob", "message": "canary-from-bob"} in heard
+            assert {"announcement": "canary-from-a-view"} in heard
+            assert [await on_second.hear() for _ in range(2)] == heard[1:]
+            assert on_first.missed == on_second.missed == 0
+    assert re.search(rb"gcrypt\.[0-9a-f]{32}", seen)  # it does see our messages
+    assert b"gcrypt.layer" in seen
+    assert b"canary" not in seen
+    assert b"announcement" not in seen
+
+
+async def test_a_worker_that_is_killed_takes_nobody_else_along(cluster: Cluster) -> None:
+    first, second, third = cluster.workers
+    alice, bob = await log_in(first.url, "alice"), await log_in(second.url, "bob")
+    async with chatting(alice) as on_first, chatting(bob) as on_second:
+        first.kill()
+        with pytest.raises(ConnectionClosed) as caught:
+            await on_first.hear()
+        assert not caught.value.authentic
+        assert await announce(third, "still here") == 200
+        assert await on_second.hear() == {"announcement": "still here"}
+        alice = await log_in(cluster.url, "alice")  # nginx knows who is left
+        async with chatting(alice) as again:
+            await again.say("back")
+            for client in (again, on_second):
+                assert await client.hear() == {"user": "alice", "message": "back"}
+
+
+async def test_a_redis_that_stays_away_closes_with_1013_and_clients_come_back(
+    cluster: Cluster,
+) -> None:
+    first, second, third = cluster.workers
+    alice, bob = await log_in(first.url, "alice"), await log_in(second.url, "bob")
+    async with chatting(alice) as on_first, chatting(bob) as on_second:
+        assert await announce(third, "before") == 200
+        for client in (on_first, on_second):
+            assert await client.hear() == {"announcement": "before"}
+        cluster.redis.kill()
+        assert await announce(third, "lost") == 503
+        for client in (on_first, on_second):
+            with pytest.raises(ConnectionClosed) as caught:
+                await client.hear()
+            assert (caught.value.code, caught.value.authentic) == (1013, True)
+        with pytest.raises(ConnectionClosed) as caught:
+            async with chatting(alice):
+                pass
+        assert caught.value.code == 1013
+    cluster.redis.start()
+    async with reconnected(alice) as on_first, reconnected(bob) as on_second:
+        assert await announce(third, "after") == 200
+        for client in (on_first, on_second):
+            assert await client.hear() == {"announcement": "after"}
+            assert client.missed == 0  # what was lost was lost before they came
+
+
+@asynccontextmanager
+async def reconnected(session: DjangoSession) -> AsyncIterator[Client]:
+    """Try again, as a page does, until the server takes the connection."""
+    while True:
+        try:
+            async with session.connect(PATH):
+                break
+        except GcryptError:
+            await asyncio.sleep(0.1)
+    async with chatting(session) as client:
+        yield client
+
+
+class Listener:
+    """A page that reconnects, and that compares what it hears with what was announced."""
+
+    def __init__(self, session: DjangoSession, answers: dict[int, int]) -> None:
+        self.heard: list[int] = []
+        self.missed = 0
+        self.closed_with: list[int] = []
+        self._session = session
+        self._answers = answers  # the HTTP status of each announcement
+        self._news = asyncio.Event()
+
+    async def listen(self) -> None:
+        while True:
+            try:
+                async with chatting(self._session) as client:
+                    await self._follow(client)
+            except ConnectionClosed as error:
+                self.closed_with.append(error.code)
+                await asyncio.sleep(0.1)  # as a page waits before it tries again
+
+    async def _follow(self, client: Client) -> None:
+        last = None
+        while True:
+            number = int((await client.hear())["announcement"])
+            assert not self.heard or number > self.heard[-1], "twice, or out of order"
+            if last is not None:
+                silent = [each for each in range(last + 1, number) if self._answers[each] == 200]
+                assert len(silent) <= client.missed <= number - last - 1
+                self.missed += client.missed
+            client.missed = 0
+            last = number
+            self.heard.append(number)
+            self._news.set()
+
+    async def hears(self, condition: Callable[[int], bool]) -> None:
+        """Wait until a number is heard that fulfils `condition`."""
+
+        async def wait() -> None:
+            while not self.heard or not condition(self.heard[-1]):
+                self._news.clear()
+                await self._news.wait()
+
+        await asyncio.wait_for(wait(), DEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("server", "layer"), [(Daphne, "core"), (Uvicorn, "core"), (Daphne, "pubsub")]
+)
+async def test_a_redis_that_is_killed_under_load_causes_no_wrong_delivery_and_no_silent_loss(
+    cluster: Cluster, layer: str
+) -> None:
+    first, second, third = cluster.workers
+    answers: dict[int, int] = {}
+
+    async def load() -> None:
+        while True:
+            number = len(answers)
+            answers[number] = 200  # it may be heard before the view has answered
+            answers[number] = await announce(third, str(number))
+
+    listeners = [
+        Listener(await log_in(worker.url, user), answers)
+        for worker, user in ((first, "alice"), (second, "bob"))
+    ]
+    tasks = [asyncio.create_task(each.listen()) for each in listeners]
+    tasks.append(asyncio.create_task(load()))
+    try:
+        for each in listeners:
+            await each.hears(lambda number: number > 5)
+        cluster.redis.kill()
+        killed_at = len(answers)
+        while 503 not in answers.values():  # noqa: ASYNC110 - the view tells nobody else
+            await asyncio.sleep(0.01)
+        cluster.redis.start()
+        for each in listeners:
+            await each.hears(lambda number: number > killed_at + 20)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in results] == [asyncio.CancelledError] * 3
+    assert 500 not in answers.values()
+    for each in listeners:
+        if layer == "core":  # Channels' own consumers cannot go on without this one
+            assert set(each.closed_with) == {1013}
+        else:
+            assert each.closed_with == []
+            assert each.missed
