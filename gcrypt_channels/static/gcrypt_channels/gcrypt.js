@@ -12,7 +12,7 @@ const TEXT = 0x10;
 const BINARY = 0x11;
 const CONTROL = 0x12;
 /** @type {Record<string, any>} */
-const KINDS = { [HELLO]: "HELLO", [REPLY]: "REPLY", [TEXT]: "TEXT", [BINARY]: "BINARY", [CONTROL]: "CONTROL" };
+const KINDS = { 1: "HELLO", 2: "REPLY", 16: "TEXT", 17: "BINARY", 18: "CONTROL" };
 const PADDED = 0x40;
 const MORE = 0x80;
 const MAX_FRAGMENT = 262144;
@@ -22,7 +22,7 @@ const REKEY_INTERVAL = 65536;
 /** @type {Record<string, any>} */
 const HINTS = {
   "insecure-context": "WebCrypto needs https, or localhost",
-  unsupported: "needs WebSocket, and WebCrypto with X25519",
+  unsupported: "needs WebSocket and X25519",
 };
 
 /** @type {Record<string, any>} */
@@ -80,13 +80,18 @@ const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(
 const fromHex = (hex) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 
 /** @param {string} text */
-const fromBase64 = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+function fromBase64(text) {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
 
 /** @param {T.Bytes} bytes */
 function toBase64(bytes) {
   let binary = "";
   for (let i = 0; i < bytes.length; i += 8192) {
-    binary += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    binary += String.fromCharCode.apply(null, /** @type {any} */ (bytes.subarray(i, i + 8192)));
   }
   return btoa(binary);
 }
@@ -164,7 +169,6 @@ export const Crypt = /** @type {T.CryptConstructor} */ (
         webCrypto();
         try {
           const { ct, iv: sent, s } = JSON.parse(text);
-          const ciphertext = fromBase64(ct);
           const { key, iv } = await derive(secret, fromHex(s));
           if (
             // Each member has four quotes: there is no other, none twice.
@@ -172,9 +176,9 @@ export const Crypt = /** @type {T.CryptConstructor} */ (
             /^[\da-f]{16}$/i.test(s) &&
             // A flipped bit of the iv must not change the JSON.
             (sent === undefined || sent.toLowerCase() === toHex(iv)) &&
-            toBase64(ciphertext) === ct // canonical
+            btoa(atob(ct)) === ct // canonical
           ) {
-            const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, ciphertext);
+            const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, fromBase64(ct));
             return JSON.parse(decoder.decode(plaintext));
           }
         } catch {}
