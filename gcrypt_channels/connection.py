@@ -361,7 +361,10 @@ class Connection:
             # A browser sees the code of a close only behind an accept.
             yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
         with suppress(LocalError):  # a failed session has no keys: only the socket tells the end
-            yield from _sends(self._session.seal_close(code, reason))
+            frames = self._session.seal_close(code, reason)
+            yield from _sends(frames)
+            if frames:
+                reason = ""  # it was told under encryption, and is not for the wire
         yield {"type": "websocket.close", "code": code, "reason": reason}
 
     def _lost(self) -> None:

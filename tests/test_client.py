@@ -447,7 +447,7 @@ async def test_closing_tells_the_server_code_and_reason() -> None:
         await peer.accept()
         assert await peer.receive() == Closed(3001, "done")
         await peer.socket.wait_closed()
-        assert peer.socket.close_code == 3001
+        assert (peer.socket.close_code, peer.socket.close_reason) == (3001, "")
 
     async with server(script) as url, connected(url) as socket:
         await socket.close(3001, "done")

@@ -208,7 +208,7 @@ async def test_close_goes_behind_what_was_sent_and_happens_once() -> None:
     await connection.send(text("behind the end"))
     await server.end()
     assert server.opened(3) == [Text("first"), Closed(4001, "one")]
-    assert server.close == {"type": "websocket.close", "code": 4001, "reason": "one"}
+    assert server.close == {"type": "websocket.close", "code": 4001, "reason": ""}
     assert application.received == [{"type": "websocket.disconnect", "code": 4001, "reason": "one"}]
 
 
@@ -234,7 +234,20 @@ async def test_a_long_reason_is_cut_where_a_character_ends() -> None:
     server, connection = await connected(Application())
     await connection.close(4001, "ü" * 100)
     await server.end()
-    assert server.close["reason"] == "ü" * 61
+    assert server.opened(3) == [Closed(4001, "ü" * 61)]
+
+
+@pytest.mark.parametrize(("profile", "reason"), [(V2, ""), (V1, "told")])
+async def test_a_reason_is_in_the_clear_only_where_nothing_else_tells_it(
+    profile: str, reason: str
+) -> None:
+    application = Application()
+    server = Wire(GcryptMiddleware(application, resolver=resolver), subprotocols=[profile])
+    if profile == V2:
+        await server.open()
+    await (await application.connection).close(4001, "told")
+    await server.end()
+    assert server.close == {"type": "websocket.close", "code": 4001, "reason": reason}
 
 
 async def test_nothing_is_delivered_behind_the_end() -> None:

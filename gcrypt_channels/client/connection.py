@@ -137,7 +137,8 @@ class ClientConnection:
         self._end, self._authentic = Closed(code, reason), True
         with suppress(ConnectionClosed, LocalError):
             await self._write(lambda: self._session.seal_close(code, reason))
-        await self._shut(code, reason)
+        # With gcrypt.v2 the reason has been told under encryption, and is not for the wire.
+        await self._shut(code, reason if self.profile == V1 else "")
 
     # Opening and ending
 
