@@ -169,6 +169,11 @@ class Visitor:
         self.key = key_in(response)
         return self.key
 
+    async def fetch_keys(self) -> dict[str, Any]:
+        """What the key endpoint answers, by profile."""
+        keys: dict[str, Any] = json.loads((await self.client.post("/gcrypt/key/")).content)
+        return keys
+
     @property
     def session_key(self) -> str:
         return str(self.client.cookies["sessionid"].value)
