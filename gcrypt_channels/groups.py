@@ -15,7 +15,8 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from .conf import conf
 from .exceptions import LocalError
 from .hub import check_group, deliver_here
-from .layer import CONTROL_GROUP, USER_GROUP, Kind, send
+from .layer import CONTROL_GROUP, USER_GROUP, Kind
+from .sending import send
 
 
 async def broadcast(group: str, content: Any) -> None:
@@ -58,7 +59,7 @@ def user_group(user: Any) -> str:
 
 
 async def publish_control(message: Mapping[str, Any]) -> None:
-    """Hand ``message`` to the :func:`~gcrypt_channels.hub.on_control` handlers of all processes.
+    """Hand ``message`` to the :func:`~gcrypt_channels.duties.on_control` handlers of all processes.
 
     This process's own are called whether the channel layer works or not.
 

@@ -1,4 +1,4 @@
-"""The process's switchboard: its live connections by session, user and group.
+"""The process's switchboard: its live connections, and their share of the channel layer.
 
 There is one hub for each event loop, and it has one subscription to the channel layer, however many
 connections there are: a group message is opened once and sealed for each member from here.
@@ -12,90 +12,50 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from channels.layers import channel_layers, get_channel_layer
 
 from .conf import conf
 from .connection import Connection
+from .duties import Duties, Work
 from .exceptions import DecryptionFailed, LocalError, TryAgainLater
+from .keyedlock import KeyedLock
 from .layer import (
     CONTROL_GROUP,
-    LAYER_TIMEOUT,
     RESERVED,
     USER_GROUP,
-    KeyedLock,
+    Envelope,
     Kind,
-    Lost,
-    Receiver,
-    decode,
     expiry_of,
     group_tag,
-    is_own,
     layer_group,
-    tag_of,
 )
+from .receiving import Lost, Receiver
+from .registry import Registry
+from .sending import is_own
 from .subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
-ControlHandler = Callable[["Hub", Mapping[str, Any]], Coroutine[Any, Any, None]]
-Sweep = Callable[["Hub"], Awaitable[None]]
-
 DROP_LOG_INTERVAL: Final = 60.0
 """Seconds between two log lines about dropped layer messages."""
 
-_control_handlers: dict[str, ControlHandler] = {}
-_sweeps: list[Sweep] = []
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
-def on_control(op: str) -> Callable[[ControlHandler], ControlHandler]:
-    """Register a handler for the control messages whose ``"op"`` is ``op``."""
-
-    def register(handler: ControlHandler) -> ControlHandler:
-        _control_handlers[op] = handler
-        return handler
-
-    return register
-
-
-def on_sweep(sweep: Sweep) -> Sweep:
-    """Register what every hub with connections does each ``GCRYPT["REVALIDATE_INTERVAL"]``."""
-    _sweeps.append(sweep)
-    return sweep
-
-
-class Members(dict[Connection, int]):
-    """A group's local members, each with the time (ns) at which it joined.
-
-    ``since`` is when this process joined.
-    """
-
-    def __init__(self, since: int) -> None:
-        super().__init__()
-        self.since = since
-
-
-class Hub:
-    """The registry of one event loop's live connections, and their share of the channel layer.
+class Hub(Registry):
+    """The registry of one event loop, and what is delivered to those in it.
 
     Attributes:
-        connections: all of them.
-        by_session: by ``session_id``; no set is ever empty.
-        by_user: by ``user_id``; no set is ever empty.
-        by_group: by group; no mapping is ever empty.
         dropped: how many layer messages were forged, replayed, stale, foreign or garbled.
         lost: how many group messages are known not to have arrived.
     """
 
     def __init__(self) -> None:
-        self.connections: set[Connection] = set()
-        self.by_session: dict[str, set[Connection]] = {}
-        self.by_user: dict[str, set[Connection]] = {}
-        self.by_group: dict[str, Members] = {}
+        super().__init__()
         self.dropped = 0
         self.lost = 0
         self._drop_logged_at = -DROP_LOG_INTERVAL
@@ -106,19 +66,15 @@ class Hub:
         self._began_at = time.time_ns()
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
-        self._sweeper: asyncio.Task[None] | None = None
-        self._working: set[asyncio.Task[None]] = set()
+        self._duties: Duties | None = None
 
     # Connections ---------------------------------------------------------------------------------
 
     async def add(self, connection: Connection) -> None:
         """Register a connection before its first frame."""
-        self.connections.add(connection)
-        if connection.session_id:
-            self.by_session.setdefault(connection.session_id, set()).add(connection)
-        if connection.user_id:
-            self.by_user.setdefault(connection.user_id, set()).add(connection)
-        self._open()
+        self.register(connection)
+        if self._duties is None:
+            self._open()
         if self._subscription is not None:
             await self._subscription.attempted()
 
@@ -129,18 +85,13 @@ class Hub:
 
     async def discard(self, connection: Connection) -> None:
         """Forget a connection and its memberships."""
-        self.connections.discard(connection)
-        _remove(self.by_session, connection.session_id, connection)
-        _remove(self.by_user, connection.user_id, connection)
-        groups = list(connection.groups)
-        for group in groups:
-            self._forget(connection, group)
-        subscription = self._subscription
-        closing = None if self.connections else self._close()
-        for group in groups:
-            await self._unsubscribe(subscription, group)
-        if closing is not None:
-            await closing
+        emptied = [group for group in list(connection.groups) if self._exit(connection, group)]
+        self.unregister(connection)
+        subscription, duties = self._subscription, None
+        if not self.connections:
+            duties, self._duties, self._subscription = self._duties, None, None
+        # In a task of its own: the caller may be cancelled, and has nothing to wait for then.
+        await asyncio.shield(asyncio.create_task(self._let_go(subscription, emptied, duties)))
 
     async def join(self, connection: Connection, group: str) -> None:
         """Add a connection to a group.
@@ -155,7 +106,7 @@ class Hub:
     async def leave(self, connection: Connection, group: str) -> None:
         """Remove a connection from a group."""
         check_group(group)
-        if self._forget(connection, group):
+        if self._exit(connection, group):
             await self._unsubscribe(self._subscription, group)
 
     async def _enter(self, connection: Connection, group: str, *, insist: bool) -> None:
@@ -168,26 +119,28 @@ class Hub:
                     if insist:
                         raise
             if connection in self.connections:
-                now = time.time_ns()
-                if group not in self.by_group:
-                    self.by_group[group] = Members(now)
+                if self.enter(connection, group, time.time_ns()):
                     self._tags[group_tag(group)] = group
-                self.by_group[group].setdefault(connection, now)
-                connection.groups.add(group)
             elif subscription is not None and group not in self.by_group:
                 await subscription.discard(group)  # the connection ended meanwhile
 
-    def _forget(self, connection: Connection, group: str) -> bool:
-        """End a membership; tell whether it was the group's last one here."""
-        connection.groups.discard(group)
-        members = self.by_group.get(group)
-        if members is None or members.pop(connection, None) is None or members:
-            return False
-        del self.by_group[group]
-        tag = group_tag(group)
-        del self._tags[tag]
-        self._left.append(tag)
-        return True
+    def _exit(self, connection: Connection, group: str) -> bool:
+        was_last = self.exit(connection, group)
+        if was_last:
+            tag = group_tag(group)
+            del self._tags[tag]
+            self._left.append(tag)
+        return was_last
+
+    # The subscription ----------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._duties = Duties(self)
+        layer = get_channel_layer(conf.channel_layer)
+        if layer is not None:
+            self._began_at = time.time_ns()
+            self._layer_expiry = expiry_of(layer)
+            self._subscription = Subscription(layer, take=self._take, rejoin=self._rejoin)
 
     async def _unsubscribe(self, subscription: Subscription | None, group: str) -> None:
         async with self._turns(group):
@@ -196,35 +149,15 @@ class Hub:
             ):
                 await subscription.discard(group)
 
-    # The subscription ----------------------------------------------------------------------------
-
-    def _open(self) -> None:
-        if self._sweeper is not None:
-            return
-        self._sweeper = asyncio.create_task(self._sweep())
-        layer = get_channel_layer(conf.channel_layer)
-        if layer is not None:
-            self._began_at = time.time_ns()
-            self._layer_expiry = expiry_of(layer)
-            self._subscription = Subscription(layer, take=self._take, rejoin=self._rejoin)
-
-    def _close(self) -> Coroutine[Any, Any, None]:
-        """Let go of everything at once; what is returned waits for its end."""
-        tasks = list(self._working)
-        if self._sweeper is not None:
-            tasks.append(self._sweeper)
-        subscription = self._subscription
-        self._sweeper = self._subscription = None
-        for task in tasks:
-            task.cancel()
-
-        async def closed() -> None:
-            if subscription is not None:
-                await subscription.close()
-            if tasks:
-                await asyncio.wait(tasks, timeout=LAYER_TIMEOUT)
-
-        return closed()
+    async def _let_go(
+        self, subscription: Subscription | None, groups: Iterable[str], duties: Duties | None
+    ) -> None:
+        for group in groups:
+            await self._unsubscribe(subscription, group)
+        if subscription is not None and subscription is not self._subscription:
+            await subscription.close()
+        if duties is not None:
+            await duties.end()
 
     async def _rejoin(self) -> None:
         """Join every group of the layer again."""
@@ -234,30 +167,21 @@ class Hub:
                 if group in self.by_group and subscription is not None:
                     await subscription.add_now(layer_group(group))
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(conf.revalidate_interval)
-            for sweep in _sweeps:
-                try:
-                    await sweep(self)
-                except Exception:
-                    logger.exception("A sweep over the connections failed.")
-
     # Messages ------------------------------------------------------------------------------------
 
-    def _take(self, message: Mapping[str, Any]) -> None:
+    def _take(self, message: object) -> None:
         """Open one message of the channel layer and deliver it."""
         try:
-            data = decode(message)
-            group = self._tags.get(tag_of(data))
+            envelope = Envelope.parse(message)
+            group = self._tags.get(envelope.tag)
             if group is None:
-                if tag_of(data) in self._left:
+                if envelope.tag in self._left:
                     return  # it was on its way when the last member left
                 raise DecryptionFailed
             members = self.by_group.get(group)
             joined_at = self._began_at if members is None else members.since
             opened = self._receiver.open(
-                data, group, joined_at=joined_at, expiry=self._layer_expiry
+                envelope, group, joined_at=joined_at, expiry=self._layer_expiry
             )
             if opened.lost is not None:
                 self._tell(group, opened.lost)
@@ -283,24 +207,15 @@ class Hub:
         elif kind == Kind.EVENT:
             for connection in list(self.by_group.get(group, ())):
                 connection.deliver(group, json.loads(payload))  # to each a copy of its own
-        else:
-            message = json.loads(payload)
-            handler = _control_handlers.get(message["op"])
-            if handler is not None and self.connections:
-                self.start(handler(self, message))
+        elif self._duties is not None:
+            self._duties.handle(json.loads(payload))
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Work) -> None:
         """Do ``work`` beside everything else, as long as there are connections."""
-        task = asyncio.create_task(self._guard(work))
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled unstarted
-
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            logger.exception("Work on the connections of this process failed.")
+        if self._duties is None:
+            work.close()
+        else:
+            self._duties.start(work)
 
     def _tell(self, group: str, lost: Lost) -> None:
         most = 0
@@ -358,14 +273,6 @@ def check_group(group: str) -> None:
     """
     if not group or group.startswith(RESERVED):
         raise LocalError(f"A group needs a name, and one that does not begin with {RESERVED!r}.")
-
-
-def _remove(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:
-    found = index.get(key)
-    if found is not None:
-        found.discard(connection)
-        if not found:
-            del index[key]
 
 
 def _after_fork() -> None:

@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 from channels.db import database_sync_to_async
 
 from .connection import Connection
+from .duties import on_sweep
 from .exceptions import NoSessionKey, TryAgainLater
-from .hub import Hub, on_sweep
+from .hub import Hub
 from .logins import BATCH_SIZE, Login, ended
 
 logger = logging.getLogger(__name__)

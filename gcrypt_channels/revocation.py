@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
 
+from .duties import on_control
 from .exceptions import NoSessionKey
 from .groups import publish_control
-from .hub import Hub, on_control
+from .hub import Hub
 from .logins import session_id_of_key
 from .revalidation import recheck_soon
 

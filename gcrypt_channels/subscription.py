@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
@@ -27,7 +27,7 @@ FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
 """Seconds from one attempt to reach the layer to the next: the first, doubled up to the last."""
 
-_PROBE_TYPE: Final = "gcrypt.probe"
+_PROBE: Final = {"type": "gcrypt.probe"}
 _DEFAULT_GROUP_EXPIRY: Final = 86_400  # seconds; what Channels' own layers have
 
 
@@ -47,7 +47,7 @@ class Subscription:
         self,
         layer: Any,
         *,
-        take: Callable[[Mapping[str, Any]], None],
+        take: Callable[[object], None],
         rejoin: Callable[[], Awaitable[None]],
     ) -> None:
         self.up = False
@@ -126,7 +126,7 @@ class Subscription:
             if not self.up or not self._probe_back or time.monotonic() >= self._renew_at:
                 await self._renew()
             self._probe_back = False
-            probe = self._layer.group_send(self._probe_group, {"type": _PROBE_TYPE})
+            probe = self._layer.group_send(self._probe_group, dict(_PROBE))
             await asyncio.wait_for(probe, LAYER_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
             self._fail(error)
@@ -150,13 +150,22 @@ class Subscription:
     async def _receive(self, channel: str) -> None:
         try:
             while True:
-                message = await self._layer.receive(channel)
-                if message.get("type") == _PROBE_TYPE:
+                message = await self._next(channel)
+                if message == _PROBE:
                     self._probe_arrived()
                 else:
                     self._take(message)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
             self._fail(error)
+
+    async def _next(self, channel: str) -> object:
+        try:
+            return await self._layer.receive(channel)
+        except (TypeError, ValueError):
+            # What the layer's serializer cannot read is no message of ours. The pause keeps a layer
+            # that raises nothing else from keeping the event loop busy.
+            await asyncio.sleep(FIRST_RETRY)
+            return None
 
     def _probe_arrived(self) -> None:
         self._probe_back = True

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
 import logging
 import os
@@ -11,11 +10,12 @@ from typing import Any, cast
 import pytest
 from channels.layers import channel_layers, get_channel_layer
 
-from gcrypt_channels import groups, hub, subscription
+from gcrypt_channels import duties, groups, hub, subscription
 from gcrypt_channels.connection import Connection
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.hub import Hub, current_hub
-from gcrypt_channels.layer import CONTROL_GROUP, Kind, Sender, layer_group
+from gcrypt_channels.layer import CONTROL_GROUP, Kind, layer_group
+from gcrypt_channels.sending import Sender
 from tests.layers import LAYERS, REDIS_LAYERS, Config
 from tests.servers import Redis
 
@@ -342,7 +342,7 @@ async def inject(process: Process, message: dict[str, Any], group: str = "room")
 
 def captured(process: Process, group: str, kind: Kind, payload: bytes) -> dict[str, Any]:
     """A genuine message of another process, as it would go into the layer."""
-    return _encoded(process.peer.seal(group, kind, payload))
+    return process.peer.seal(group, kind, payload).serialize()
 
 
 async def test_no_bad_message_reaches_a_handler_or_ends_anything(
@@ -355,6 +355,7 @@ async def test_no_bad_message_reaches_a_handler_or_ends_anything(
         {"type": "chat.message", "text": "plaintext"},
         {"type": "gcrypt.layer", "data": "no base64"},
         {"type": "gcrypt.layer", "data": first["data"][:-8] + "AAAAAAA="},
+        {"no type": "at all"},
         captured(process, "hall", Kind.BROADCAST, b'"foreign"'),
         captured(process, "room", Kind.CONTROL, b'{"op":"forged"}'),
         captured(process, CONTROL_GROUP, Kind.BROADCAST, b'"for everyone"'),
@@ -400,14 +401,14 @@ async def test_what_was_on_its_way_when_the_last_member_left_is_no_attack(
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[tuple[Hub, dict[str, Any]]]:
-    monkeypatch.setattr(hub, "_control_handlers", {})
+    monkeypatch.setattr(duties, "_control_handlers", {})
     queue: asyncio.Queue[tuple[Hub, dict[str, Any]]] = asyncio.Queue()
 
-    @hub.on_control("test")
+    @duties.on_control("test")
     async def handler(which: Hub, message: Any) -> None:
         queue.put_nowait((which, message))
 
-    @hub.on_control("fail")
+    @duties.on_control("fail")
     async def failing(which: Hub, message: Any) -> None:
         raise RuntimeError("this handler fails")
 
@@ -689,14 +690,14 @@ async def test_sweeps_run_while_there_are_connections_and_survive_a_failure(
     settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.GCRYPT = {"REVALIDATE_INTERVAL": 0.001}
-    monkeypatch.setattr(hub, "_sweeps", [])
+    monkeypatch.setattr(duties, "_sweeps", [])
     swept: asyncio.Queue[Hub] = asyncio.Queue()
 
-    @hub.on_sweep
+    @duties.on_sweep
     async def failing_sweep(which: Hub) -> None:
         raise RuntimeError("this sweep fails")
 
-    @hub.on_sweep
+    @duties.on_sweep
     async def sweep(which: Hub) -> None:
         swept.put_nowait(which)
 
@@ -705,9 +706,9 @@ async def test_sweeps_run_while_there_are_connections_and_survive_a_failure(
     await here.add(as_connection(member))
     for _ in range(3):
         assert await asyncio.wait_for(swept.get(), DEADLINE) is here
-    assert "A sweep over the connections failed." in caplog.text
+    assert "this sweep fails" in caplog.text
     await here.discard(as_connection(member))
-    assert here._sweeper is None
+    assert here._duties is None
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -716,7 +717,3 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
     await asyncio.wait_for(wait(), DEADLINE)
-
-
-def _encoded(data: bytes) -> dict[str, Any]:
-    return {"type": "gcrypt.layer", "data": base64.b64encode(data).decode()}
