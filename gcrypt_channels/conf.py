@@ -86,6 +86,23 @@ OPTIONS: Mapping[str, _Option] = {
 }
 
 
+def load_resolver(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
+    """``"session"``, ``"shared"``, or the callable that ``value`` is or that a dotted path names.
+
+    Raises:
+        ImproperlyConfigured: there is nothing to import under this path.
+    """
+    if not isinstance(value, str) or value in ("session", "shared"):
+        return value
+    try:
+        imported: Callable[..., Any] = import_string(value)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"The passphrase resolver {value!r} cannot be imported: {error}."
+        ) from error
+    return imported
+
+
 class Conf:
     """The settings as properties; a value of the wrong type raises ``ImproperlyConfigured``."""
 
@@ -123,16 +140,7 @@ class Conf:
     @property
     def resolver(self) -> str | Callable[..., Any]:
         """``"session"``, ``"shared"`` or the project's own callable."""
-        value: str | Callable[..., Any] = self._get("PASSPHRASE_RESOLVER")
-        if isinstance(value, str) and value not in ("session", "shared"):
-            try:
-                imported: Callable[..., Any] = import_string(value)
-            except ImportError as error:
-                raise ImproperlyConfigured(
-                    f"GCRYPT['PASSPHRASE_RESOLVER']: cannot import {value!r}: {error}."
-                ) from error
-            return imported
-        return value
+        return load_resolver(self._get("PASSPHRASE_RESOLVER"))
 
     @property
     def anonymous(self) -> bool:

@@ -21,7 +21,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import conf
+from .conf import conf, load_resolver
 from .crypto import primitives
 
 logger = logging.getLogger(__name__)
@@ -188,14 +188,14 @@ async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None
 
     Args:
         scope: an ASGI scope, or any mapping with ``session`` and ``user``.
-        resolver: ``"session"``, ``"shared"`` or a callable that takes the scope, sync or async, and
-            returns a :class:`Keyring`, a passphrase, several passphrases (primary first) or
-            ``None``. By default ``GCRYPT["PASSPHRASE_RESOLVER"]``.
+        resolver: ``"session"``, ``"shared"``, or a callable or its dotted path. The callable takes
+            the scope, is sync or async, and returns a :class:`Keyring`, a passphrase, several
+            passphrases (primary first) or ``None``. By default ``GCRYPT["PASSPHRASE_RESOLVER"]``.
 
     Raises:
         ImproperlyConfigured: the settings, the session or the resolver's answer cannot be used.
     """
-    chosen = conf.resolver if resolver is None else resolver
+    chosen = conf.resolver if resolver is None else load_resolver(resolver)
     function = _BUILT_IN[chosen] if isinstance(chosen, str) else chosen
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__

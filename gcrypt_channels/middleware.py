@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from . import keys
-from .conf import PROFILES, V1, V2, conf, problems
+from .conf import PROFILES, V1, V2, conf, load_resolver, problems
 from .connection import Connection, Receive, Send
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
@@ -36,7 +36,8 @@ class GcryptMiddleware:
     Args:
         inner: the ASGI application, usually a ``URLRouter``.
         profiles: the profiles offered here, preferred first; by default ``GCRYPT["PROFILES"]``.
-        resolver: the passphrase resolver used here; by default ``GCRYPT["PASSPHRASE_RESOLVER"]``.
+        resolver: the passphrase resolver used here, as in ``GCRYPT["PASSPHRASE_RESOLVER"]``, which
+            is the default.
         seal_outbound: seal what any consumer below sends, for consumers that cannot inherit
             ``EncryptedJsonConsumer``. Otherwise plaintext from a consumer without the mixin is
             refused.
@@ -56,7 +57,7 @@ class GcryptMiddleware:
     ) -> None:
         self.inner = inner
         self.profiles = None if profiles is None else tuple(profiles)
-        self.resolver = resolver
+        self.resolver = None if resolver is None else load_resolver(resolver)
         self.seal_outbound = seal_outbound
         self._check()
 

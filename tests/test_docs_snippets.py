@@ -14,13 +14,14 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 from django.template import Context, Template
 from django.test import RequestFactory
 from django.urls import include, path, re_path
 
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.conf import problems
-from gcrypt_channels.keys import resolve
+from gcrypt_channels.keys import Keyring, resolve
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 
 from .documents import ROOT, blocks
@@ -167,6 +168,21 @@ async def test_the_resolver_of_the_settings_page_gives_each_device_its_key() -> 
     assert laptop == await keyring(device="laptop")
     assert laptop.session_keys[0] != phone.session_keys[0]
     assert await resolve({"user": AnonymousUser(), "session": Session()}, by_device) is None
+
+
+async def only_key(scope: Any) -> Keyring:
+    return Keyring.derive("the only one")
+
+
+async def test_a_middleware_takes_a_resolver_of_its_own_by_its_dotted_path() -> None:
+    consumer = run(snippet(README, "consumers.py"))["CounterConsumer"]
+    own = f"{__name__}.only_key"
+    middleware = GcryptMiddleware(consumer.as_asgi(), resolver=own)
+    client = EncryptedWebsocketCommunicator(middleware, "/", resolver=own)
+    assert await client.connect() == (True, None)
+    await client.disconnect()
+    with pytest.raises(ImproperlyConfigured, match="cannot be imported"):
+        GcryptMiddleware(consumer.as_asgi(), resolver="no.such.function")
 
 
 def test_the_frames_on_the_protocol_page_are_those_of_the_vectors() -> None:
