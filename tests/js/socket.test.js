@@ -398,6 +398,21 @@ suite("the end", () => {
     assert.equal(wire.code, 4400);
   });
 
+  const wrong = {
+    "longer than a frame may be": [TEXT, "x".repeat(262145)],
+    "a control message that claims to go on": [CONTROL | MORE, '{"type":"gap","group":"room","missed":1}'],
+  };
+  for (const [name, [type, plaintext]] of Object.entries(wrong)) {
+    test(`comes with 4400 when a frame is ${name}`, async (t) => {
+      const { events } = await opened(t, async (connection) => {
+        await connection.accept(key);
+        connection.send(type, plaintext);
+      });
+      assert.deepEqual(await events.types(), ["open", "error", "close"]);
+      assert.equal(events.seen.at(-1).code, 4400);
+    });
+  }
+
   test("comes when a blob cannot be read", async (t) => {
     const { socket, events } = await opened(t, echo);
     const blob = new Blob(["x"]);
