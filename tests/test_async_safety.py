@@ -45,7 +45,7 @@ def sins(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     assert "DJANGO_ALLOW_ASYNC_UNSAFE" not in os.environ
     store = logins.session_store()
     watch(SessionBase, "_get_session", always=False)
-    monkeypatch.setattr(SessionBase, "_session", property(SessionBase._get_session))
+    monkeypatch.setattr(SessionBase, "_session", property(vars(SessionBase)["_get_session"]))
     watch(store, "load", always=False)
     watch(CursorWrapper, "execute", always=False)
     for name in ("get", "set", "delete", "has_key", "get_many"):

@@ -207,7 +207,8 @@ def key_in(response: Any) -> SessionKey | None:
 class Socket(WebsocketCommunicator):
     """One `gcrypt.v2` connection, which keeps every frame that it saw.
 
-    `sent` and `got` hold the frames on the wire. The key is used whatever HELLO names.
+    `sent` and `got` hold the frames on the wire, `told` the authenticated close and `end` the code
+    of the WebSocket's own with the reason. The key is used whatever HELLO names.
     """
 
     def __init__(self, cookie: bytes, where: str, key: SessionKey | None) -> None:
@@ -218,6 +219,7 @@ class Socket(WebsocketCommunicator):
         self.wire = SecureSession(role="client")
         self.sent: list[bytes] = []
         self.got: list[bytes] = []
+        self.told: Closed | None = None
         self.end: tuple[int, str] | None = None
 
     async def open(self) -> int | None:
@@ -255,13 +257,16 @@ class Socket(WebsocketCommunicator):
         while True:
             event = await self.receive_output(PATIENCE)
             if event["type"] == "websocket.close":
-                self.end = event["code"], event["reason"]
+                reason = self.told.reason if self.told else event["reason"]
+                self.end = event["code"], reason
                 await self.wait(PATIENCE)
                 return None
             if event["type"] == "websocket.send":
                 self.got.append(event["bytes"])
                 opened = self.wire.receive(event["bytes"])
-                if opened is not None and not isinstance(opened, Closed):
+                if isinstance(opened, Closed):
+                    self.told = opened
+                elif opened is not None:
                     return opened
 
     async def closed(self) -> tuple[int, str]:
