@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from channels.layers import get_channel_layer
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
@@ -126,7 +127,7 @@ def _cache_warnings(engine: str) -> list[CheckMessage]:
 def check_channel_layer(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W006-W007: a channel layer that does not reach every worker."""
+    """W006-W008: a channel layer that does not reach every worker, or that cuts quiet ones."""
     try:
         alias = conf.channel_layer
     except ImproperlyConfigured:
@@ -150,4 +151,28 @@ def check_channel_layer(
                 id="gcrypt_channels.W007",
             )
         ]
+    if _is_impatient(get_channel_layer(alias)):
+        return [
+            checks.Warning(
+                f"The Redis client of the channel layer {alias!r} gives up before channels_redis "
+                "expects an answer: every connection that is quiet for some seconds is closed.",
+                hint="Give each host of CHANNEL_LAYERS a longer 'socket_timeout', such as 15.",
+                id="gcrypt_channels.W008",
+            )
+        ]
     return []
+
+
+def _is_impatient(layer: Any) -> bool:
+    """Whether a read times out before the blocking read of channels_redis (5 s) returns.
+
+    By default it does with redis-py 8 and channels_redis 4.3.
+    """
+    blocks_for = getattr(type(layer), "brpop_timeout", None)
+    if blocks_for is None:
+        return False
+    timeouts = (
+        layer.create_pool(index).make_connection().socket_timeout
+        for index in range(layer.ring_size)
+    )
+    return any(timeout is not None and timeout <= blocks_for for timeout in timeouts)

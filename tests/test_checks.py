@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from django.core.checks import Error, Warning, run_checks  # noqa: A004
 from django.core.checks.registry import registry
 
 from gcrypt_channels import checks
+from tests.layers import core, pubsub
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+NO_REDIS = "redis://127.0.0.1:1"  # the checks connect to nothing
 REDIS = "django.core.cache.backends.redis.RedisCache"
 
 
@@ -74,7 +77,7 @@ def test_the_secret_key_as_a_passphrase_is_w001(settings: Any) -> None:
 
 
 def test_the_classic_profile_in_production_is_w002(settings: Any) -> None:
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.CHANNEL_LAYERS = {"default": core(NO_REDIS)}
     settings.DEBUG = False
     assert ids() == ["W002"]
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
@@ -100,7 +103,7 @@ def test_sessions_in_a_cache_of_one_process_are_w005_in_production(
     settings: Any, engine: str
 ) -> None:
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.CHANNEL_LAYERS = {"default": core(NO_REDIS)}
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     settings.CACHES = {"default": {"BACKEND": LOCMEM}}
     assert ids() == []
@@ -122,3 +125,22 @@ def test_the_in_memory_layer_in_production_is_w007(settings: Any) -> None:
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
     settings.DEBUG = False
     assert ids() == ["W007"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"socket_timeout": 5}, ["W008"]),
+        ({"socket_timeout": 15}, []),
+        ({"socket_timeout": None}, []),
+    ],
+)
+@pytest.mark.parametrize("layer", [core, pubsub])
+def test_a_redis_client_that_gives_up_too_early_is_w008(
+    settings: Any, layer: Callable[[str], Any], options: dict[str, Any], expected: list[str]
+) -> None:
+    config = layer(NO_REDIS)
+    config["CONFIG"]["hosts"] = [{"address": NO_REDIS, **options}]
+    settings.CHANNEL_LAYERS = {"default": config}
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    assert ids() == (expected if layer is core else [])
