@@ -109,6 +109,40 @@ suite("the key endpoint", () => {
     assert.deepEqual(await outcome(aborted), ["aborted", 1006]);
   });
 
+  test("may answer too late: then no connection is made", async (t) => {
+    const key = newKey();
+    let answerNow;
+    const asked = new Promise((resolve) => {
+      page(t, {
+        fetch: () => {
+          resolve();
+          return new Promise((answered) => (answerNow = () => answered(Response.json(answer(key)[1]))));
+        },
+      });
+    });
+    const made = [];
+    const Wire = class {
+      constructor(url, offers) {
+        made.push(offers);
+      }
+      close() {
+        this.onclose({});
+      }
+    };
+    const make = () => new EncryptedWebSocket("ws://h/", [], { WebSocket: Wire, keyUrl: "http://late/" });
+    const first = make();
+    const { types } = listen(first);
+    await asked;
+    first.close();
+    assert.deepEqual(await types(), ["error", "close"]);
+    // Both wait for the same answer, the first one in front.
+    const second = make();
+    answerNow();
+    while (!made.length) await new Promise(setImmediate);
+    assert.deepEqual(made, [["gcrypt.v2", `gcrypt.kid.${key.json.kid}`]]);
+    second.close();
+  });
+
   test("is asked again after a close with 4401, by the next socket alone", async (t) => {
     const key = newKey();
     const serve = async (connection) => {

@@ -67,6 +67,18 @@ suite("opening", () => {
     assert.equal(socket.readyState, EncryptedWebSocket.OPEN);
   });
 
+  test("takes one HELLO", async () => {
+    const Wire = wireClass();
+    const made = Wire.next();
+    const { types } = listen(new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Wire }));
+    const wire = await made;
+    const hello = () => Buffer.concat([Buffer.of(HELLO), key.kid, new Handshake(key.psk, key.kid).write("{}")]);
+    wire.deliver(hello());
+    wire.deliver(hello());
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([wire.sent, wire.closed[0]], [[], 4400]);
+  });
+
   test("refuses a subprotocol that was not offered", async (t) => {
     const { url } = await startServer(t, (connection) => connection.accept(key, "other"));
     const socket = new EncryptedWebSocket(url, "json", options);
@@ -378,6 +390,14 @@ suite("the end", () => {
     const { seen, types } = listen(new EncryptedWebSocket(url, [], { ...options, handshakeTimeout: 50 }));
     assert.deepEqual(await types(), ["error", "close"]);
     assert.deepEqual([seen[0].error.code, seen[1].code], ["timeout", 4408]);
+  });
+
+  test("does not come when that time passes on an open connection", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const { socket, events } = await opened(t, echo);
+    t.mock.timers.tick(3_600_000);
+    socket.send("still here");
+    assert.equal((await events.next()).data, "still here");
   });
 
   test("comes with 4400 when a frame was tampered with, and nothing of it is delivered", async (t) => {
