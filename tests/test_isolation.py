@@ -82,6 +82,7 @@ async def refused_in_transport(whose: Caller, frame: bytes, where: str) -> bool:
     return await socket.closed() == (4400, "invalid frame")
 
 
+@pytest.mark.slow
 async def test_no_frame_is_worth_anything_on_another_connection(callers: list[Caller]) -> None:
     Echo.received.clear()
     for i, captured in enumerate(callers):
@@ -119,6 +120,7 @@ async def test_no_two_logins_share_a_key(callers: list[Caller]) -> None:
     assert len({each.passphrases[0] for each in everyone}) == len(everyone)
 
 
+@pytest.mark.slow
 async def test_classic_frames_of_one_user_are_refused_on_every_other_users_socket(
     callers: list[Caller],
 ) -> None:

@@ -26,6 +26,7 @@ from gcrypt_channels import (
     disconnect_user,
     revocation,
 )
+from gcrypt_channels.exceptions import TryAgainLater
 from gcrypt_channels.hub import current_hub
 from gcrypt_channels.protocol.events import Text
 from gcrypt_channels.revocation import disconnect_session_sync, disconnect_user_sync
@@ -278,6 +279,24 @@ async def test_a_channel_layer_that_is_down_delays_no_logout_and_keeps_no_socket
     assert await socket.closed() == (4401, "logged out")
     await announced()
     assert "Other processes may not know" in caplog.text
+
+
+async def test_an_application_hears_that_a_channel_layer_is_down(
+    db_engine: None, settings: Any
+) -> None:
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [f"redis://127.0.0.1:{free_port()}/0"]},
+        }
+    }
+    alice = await Visitor.logged_in("alice")
+    socket = alice.socket(key=await alice.fetch_key())
+    socket.application = AuthMiddlewareStack(GcryptMiddleware(Quiet.as_asgi()))
+    assert await socket.open() is None
+    with pytest.raises(TryAgainLater):
+        await disconnect_user(await User.objects.aget(username="alice"))
+    assert await socket.closed() == (4401, "disconnected")
 
 
 async def test_without_a_channel_layer_this_process_is_told(db_engine: None, settings: Any) -> None:
