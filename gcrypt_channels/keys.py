@@ -210,7 +210,7 @@ async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None
 def _keyring(answer: Any) -> Keyring | None:
     if answer is None or isinstance(answer, Keyring):
         return answer
-    passphrases = (answer,) if isinstance(answer, str) else tuple(answer)
+    passphrases = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
     if not passphrases or not all(isinstance(each, str) and each for each in passphrases):
         raise ImproperlyConfigured(
             "GCRYPT['PASSPHRASE_RESOLVER'] must return a Keyring, a non-empty string, a list of "
