@@ -17,7 +17,7 @@ from django.urls import path, re_path
 from gcrypt_channels import GcryptMiddleware
 from gcrypt_channels.doctor import Finding, Level, examine
 from tests.consumers import AsyncEchoMixinFirst, PlainEcho, SyncEchoMixinLast
-from tests.layers import REDIS_LAYERS
+from tests.layers import REDIS_LAYERS, core
 from tests.servers import Redis, free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -188,10 +188,7 @@ def test_a_redis_layer_is_found_to_work(site: Any, layer: Any, redis: Redis) -> 
 
 
 def test_a_redis_layer_that_cannot_be_reached_is_a_failure(site: Any) -> None:
-    config = {"hosts": [f"redis://127.0.0.1:{free_port()}/0"]}
-    site.CHANNEL_LAYERS = {
-        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}
-    }
+    site.CHANNEL_LAYERS = {"default": core(f"redis://127.0.0.1:{free_port()}/0")}
     assert the_fault("channel layer").level is Level.FAILURE
 
 
