@@ -170,6 +170,7 @@ class DjangoSession:
         except HTTPError as error:
             if error.code in (302, 303, 401, 403):
                 return error
+            error.close()  # or its socket stays open for as long as somebody holds the error
             raise
         return response
 
