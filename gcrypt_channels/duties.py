@@ -70,8 +70,12 @@ class Duties:
         except Exception:
             logger.exception("Work on the connections of this process failed.")
 
+    async def sweep(self) -> None:
+        """Do now what is done each ``GCRYPT["REVALIDATE_INTERVAL"]``."""
+        for sweep in _sweeps:
+            await self._guard(sweep(self._hub))
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(conf.revalidate_interval)
-            for sweep in _sweeps:
-                await self._guard(sweep(self._hub))
+            await self.sweep()

@@ -166,6 +166,7 @@ class Hub(Registry):
             async with self._turns(group):
                 if group in self.by_group and subscription is not None:
                     await subscription.add_now(layer_group(group))
+        self._sweep_now()  # control messages may have been lost meanwhile
 
     # Messages ------------------------------------------------------------------------------------
 
@@ -217,7 +218,13 @@ class Hub(Registry):
         else:
             self._duties.start(work)
 
+    def _sweep_now(self) -> None:
+        if self._duties is not None:
+            self._duties.start(self._duties.sweep())
+
     def _tell(self, group: str, lost: Lost) -> None:
+        if group == CONTROL_GROUP:
+            self._sweep_now()
         most = 0
         for connection, joined_at in list(self.by_group.get(group, {}).items()):
             missed = lost.since(joined_at)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.auth import AuthMiddlewareStack
+from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.cache.backends.locmem import LocMemCache
@@ -19,7 +20,9 @@ from gcrypt_channels import (
     GcryptMiddleware,
     logins,
 )
+from gcrypt_channels.layer import CONTROL_GROUP, Kind
 from gcrypt_channels.revalidation import MAX_FAILURES
+from gcrypt_channels.sending import send
 from tests.visitors import IN_DATABASE, Quiet, Visitor, announced, site, sweep_now
 
 
@@ -28,6 +31,23 @@ async def test_the_sweep_happens_by_itself(db_engine: None, settings: Any) -> No
     alice = await Visitor.logged_in("alice")
     socket = await alice.open()
     await execute("DELETE FROM django_session")
+    assert await socket.closed() == (4401, "session ended")
+
+
+async def test_a_control_message_that_was_lost_is_made_up_for(
+    db_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await Visitor.logged_in("alice")
+    socket = await alice.open()
+    layer: Any = get_channel_layer()
+
+    async def lose(*args: object) -> None: ...
+
+    with monkeypatch.context() as loss:
+        loss.setattr(layer, "group_send", lose)
+        await send(layer, CONTROL_GROUP, Kind.CONTROL, b'{"op": "of another process"}')
+    await execute("DELETE FROM django_session")
+    await send(layer, CONTROL_GROUP, Kind.CONTROL, b'{"op": "of another process"}')
     assert await socket.closed() == (4401, "session ended")
 
 
@@ -93,7 +113,8 @@ async def test_a_session_that_was_emptied_is_noticed(users: None, tmp_path: Path
 async def test_a_logout_between_reading_the_session_and_registering_is_noticed(
     engine: str,
 ) -> None:
-    alice = await Visitor.logged_in("alice")
+    alice, bob = await Visitor.logged_in("alice"), await Visitor.logged_in("bob")
+    other = await bob.open()  # so that the process has looked around already
     inner = GcryptMiddleware(Quiet.as_asgi())
 
     async def logout_meanwhile(scope: Any, receive: Any, send: Any) -> None:
@@ -107,8 +128,9 @@ async def test_a_logout_between_reading_the_session_and_registering_is_noticed(
     if engine == "signed_cookies":
         await sweep_now()
         await socket.leave()
-        return
-    assert await socket.closed() == (4401, "session ended")
+    else:
+        assert await socket.closed() == (4401, "session ended")
+    await other.leave()
 
 
 async def test_a_sweep_takes_two_queries_however_many_sessions_there_are(db_engine: None) -> None:
