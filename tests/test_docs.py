@@ -111,6 +111,13 @@ def test_the_targets_of_make_that_the_documents_name_exist() -> None:
     assert {"demo", "test"} <= named <= set(chain(*(target.split() for target in targets)))
 
 
+def test_the_figures_of_the_readme_are_measured_ones() -> None:
+    section = read("README.md").partition("## What it costs")[2].partition("\n## ")[0]
+    figures = re.findall(r"(\d+)\s+(?:ms|µs)", section)
+    assert figures
+    assert set(figures) <= set(re.findall(r"\d+", read("benchmarks/README.md")))
+
+
 def test_every_document_is_in_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     listed = {(index.parent / link).resolve() for link in links(index)}
