@@ -16,6 +16,7 @@ from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
 from .layer import is_outage
 from .logins import Login, login_of
+from .outbox import any_close_code
 from .pacing import paced
 from .protocol.classic import ClassicSession
 from .protocol.secure import SecureSession
@@ -91,6 +92,7 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
+        send = any_close_code(send)
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
         offered = list(scope.get("subprotocols") or ())

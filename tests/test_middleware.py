@@ -187,14 +187,40 @@ async def test_a_client_that_leaves_at_once_starts_nothing() -> None:
     await GcryptMiddleware(_not_reached)(scope, gone, send)
 
 
-async def test_a_message_over_the_limit_closes_with_1009(settings: Any) -> None:
+async def test_a_message_over_the_limit_closes_with_an_authentic_1009(settings: Any) -> None:
     settings.GCRYPT = {"MAX_MESSAGE_SIZE": 1024}
     server = wire()
     await server.open()
     server.client.peer_max_message = 10_000
     server.send("x" * 1025)
     await server.end()
+    assert server.opened(3) == [Closed(1009, "message too big")]
     assert server.close["code"] == 1009
+
+
+@pytest.mark.parametrize("profile", [V2, V1])
+async def test_a_server_that_refuses_a_close_code_gets_another(profile: str) -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await scope["gcrypt"].send({"type": "websocket.accept"})
+        await scope["gcrypt"].close(1011, "internal error")
+
+    middleware = GcryptMiddleware(inner, resolver=resolver)
+
+    async def like_daphne(scope: Any, receive: Any, send: Any) -> None:
+        async def picky(event: Any) -> None:
+            if event["type"] == "websocket.close" and 1000 < event["code"] < 3000:
+                raise ValueError("invalid close code")
+            await send(event)
+
+        await middleware(scope, receive, picky)
+
+    server = Wire(like_daphne, subprotocols=[profile])
+    if profile == V2:
+        await server.handshake()
+    await server.end()
+    assert server.close["code"] == 4011
+    if profile == V2:
+        assert server.opened(2) == [Accepted(None), Closed(1011, "internal error")]
 
 
 async def test_the_messages_before_a_bad_frame_are_answered_and_none_behind_it() -> None:

@@ -238,6 +238,26 @@ def test_text_with_a_lone_surrogate_costs_nothing() -> None:
 def test_a_message_over_our_limit_ends_the_connection_with_1009() -> None:
     server, client = opened(max_message=10)
     server.peer_max_message = 11
+    with pytest.raises(MessageTooBig):
+        client.receive(only(server.seal("x" * 11)))
+    with pytest.raises(LocalError, match="OVERFLOWED"):
+        client.seal("x")
+    assert server.receive(only(client.seal_close(1009, "too big"))) == Closed(1009, "too big")
+    assert client.state is State.CLOSED
+
+
+def test_nothing_is_received_behind_a_message_over_our_limit() -> None:
+    server, client = opened(max_message=10)
+    server.peer_max_message = 11
+    with pytest.raises(MessageTooBig):
+        client.receive(only(server.seal("x" * 11)))
+    assert_over(client, frame=only(server.seal("x")))
+
+
+def test_a_message_over_our_limit_behind_our_close_is_a_failure_like_others() -> None:
+    server, client = opened(max_message=10)
+    server.peer_max_message = 11
+    client.seal_close(1000, "")
     assert_over(client, 1009, frame=only(server.seal("x" * 11)))
 
 

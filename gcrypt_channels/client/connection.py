@@ -170,6 +170,8 @@ class ClientConnection:
     async def fail(self, error: ProtocolError) -> None:
         """Close over something the server did or lacked."""
         self._end = Closed(error.code, error.reason)
+        with suppress(ConnectionClosed, LocalError):  # as long as there are keys to tell it under
+            await self._write(lambda: self._session.seal_close(error.code, error.reason))
         await self._shut(error.code, error.reason)
 
     def _check_open(self) -> None:

@@ -123,7 +123,8 @@ class SecureSession:
     def receive(self, frame: bytes | str) -> Event | None:
         """Return what a frame means: ``None`` for a fragment or an unknown control message.
 
-        Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session.
+        Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session, but for the close
+        that tells the peer of the latter.
         """
         try:
             if isinstance(frame, str):
@@ -131,6 +132,9 @@ class SecureSession:
             if self._transport is None:
                 return self._receive_handshake(frame)
             return self._receive_transport(frame, self._transport)
+        except MessageTooBig:
+            self._enter(State.OVERFLOWED if Step.CLOSE in self._may_send else State.FAILED)
+            raise
         except ProtocolError:
             self._enter(State.FAILED)
             raise

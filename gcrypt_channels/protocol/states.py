@@ -5,7 +5,8 @@ Two rules go with it:
 1. Both sides walk the same table, each frame being a step that either the server or the client
    takes. A step that the table does not show is a failure: of the peer's when it was received
    (close 4400), of the local caller's when it was to be sent (``LocalError``).
-2. From every state, the first failure leads to ``FAILED``, and nothing leads out of it.
+2. From every state, the first failure leads to ``FAILED``, and nothing leads out of it. Only a
+   message over our limit, whose frames were valid, leads to ``OVERFLOWED`` and one last close.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class State(Enum):
     CLIENT_CLOSED = auto()
     """The client closed; what the server had sent before it knew may still come."""
     CLOSED = auto()
+    OVERFLOWED = auto()
+    """A message was over our limit; the close that says so is all that may follow."""
     FAILED = auto()
 
 
@@ -106,5 +109,9 @@ TRANSITIONS: Final[Mapping[State, tuple[Steps, Steps]]] = {
         {},
     ),
     State.CLOSED: ({}, {}),
+    State.OVERFLOWED: (
+        {Step.CLOSE: State.CLOSED},
+        {Step.CLOSE: State.CLOSED},
+    ),
     State.FAILED: ({}, {}),
 }
