@@ -141,8 +141,8 @@ class Subscription:
             channel = self._channel = new
         await self.add_now(self._probe_group)
         await self.add_now(layer_group(CONTROL_GROUP))
-        await self._rejoin()
         self._receiver = asyncio.create_task(self._receive(channel))
+        await self._rejoin()
         group_expiry = getattr(self._layer, "group_expiry", _DEFAULT_GROUP_EXPIRY)
         self._renew_at = time.monotonic() + group_expiry / 2
         self.up = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,7 +22,7 @@ from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.client.connection import ClientConnection
 from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
 from tests.cluster.processes import Cluster
-from tests.servers import Daphne, Redis, Uvicorn, WebServer, demo_site
+from tests.servers import ROOT, Daphne, Redis, Uvicorn, WebServer, demo_site
 
 pytestmark = pytest.mark.cluster
 
@@ -139,6 +140,28 @@ async def test_users_and_a_view_on_three_workers_meet_in_one_room_and_redis_read
     assert b"gcrypt.layer" in seen
     assert b"canary" not in seen
     assert b"announcement" not in seen
+
+
+SOCKETLESS = f"""
+import django
+django.setup()
+from gcrypt_channels import broadcast_sync
+for number in range(20):
+    broadcast_sync("chat.{ROOM}", number)
+"""
+
+
+async def test_a_process_without_a_socket_reaches_all_workers_in_order(cluster: Cluster) -> None:
+    first, second, third = cluster.workers
+    alice, bob = await log_in(first.url, "alice"), await log_in(second.url, "bob")
+    async with chatting(alice) as on_first, chatting(bob) as on_second:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SOCKETLESS, env=third.env, cwd=ROOT
+        )
+        assert await process.wait() == 0
+        for client in (on_first, on_second):
+            assert [await client.hear() for _ in range(20)] == list(range(20))
+            assert client.missed == 0
 
 
 async def test_a_worker_that_is_killed_takes_nobody_else_along(cluster: Cluster) -> None:
