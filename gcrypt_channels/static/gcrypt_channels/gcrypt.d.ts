@@ -1,8 +1,4 @@
-/**
- * The browser client. Use: docs/javascript.md; wire: docs/protocol.md. Sizes are in bytes.
- *
- * @import * as T from "./types.d.ts"
- */
+/** See docs/javascript.md and docs/protocol.md. @import * as T from "./types.d.ts" */
 import type * as T from "./types.d.ts";
 /** What failed, by a stable `code`; it holds no secret. */
 export declare class GcryptError extends Error {

@@ -1,8 +1,4 @@
-/**
- * The browser client. Use: docs/javascript.md; wire: docs/protocol.md. Sizes are in bytes.
- *
- * @import * as T from "./types.d.ts"
- */
+/** See docs/javascript.md and docs/protocol.md. @import * as T from "./types.d.ts" */
 
 const V1 = "gcrypt.v1";
 const V2 = "gcrypt.v2";
@@ -11,7 +7,7 @@ const REPLY = 0x02;
 const TEXT = 0x10;
 const BINARY = 0x11;
 const CONTROL = 0x12;
-/** @type {Record<string, any>} */
+/** @type {any} */
 const KINDS = { 1: "HELLO", 2: "REPLY", 16: "TEXT", 17: "BINARY", 18: "CONTROL" };
 const PADDED = 0x40;
 const MORE = 0x80;
@@ -19,13 +15,13 @@ const MAX_FRAGMENT = 262144;
 const MAX_MESSAGE = 1048576;
 const REKEY_INTERVAL = 65536;
 
-/** @type {Record<string, any>} */
+/** @type {any} */
 const HINTS = {
   "insecure-context": "WebCrypto needs https, or localhost",
   unsupported: "needs WebSocket and X25519",
 };
 
-/** @type {Record<string, any>} */
+/** @type {any} */
 const CLOSE_CODES = {
   "decryption-failed": 4400,
   "invalid-frame": 4400,
@@ -96,10 +92,10 @@ function toBase64(bytes) {
   return btoa(binary);
 }
 
-/** @param {any} data a Blob or bytes @returns {number} */
+/** Of a Blob or bytes @param {any} data @returns {number} */
 const sizeOf = (data) => data.size ?? data.length;
 
-/** @param {any} data a Blob or bytes @returns {Promise<T.Bytes>} */
+/** @param {any} data @returns {Promise<T.Bytes>} */
 const toBytes = async (data) => (data.size === undefined ? data : new Uint8Array(await data.arrayBuffer()));
 
 /** @param {any} value */
@@ -112,7 +108,7 @@ const webCrypto = () =>
 /** @param {string} name @param {any} bytes @param {KeyUsage[]} usages */
 const importKey = (name, bytes, ...usages) => webCrypto().importKey("raw", bytes, name, false, usages);
 
-// gcrypt.v1: all but MD5 (RFC 1321) is WebCrypto's
+// gcrypt.v1, with MD5 (RFC 1321)
 
 const SHIFTS = [7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21];
 const SINES = Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32));
@@ -171,10 +167,10 @@ export const Crypt = /** @type {T.CryptConstructor} */ (
           const { ct, iv: sent, s } = JSON.parse(text);
           const { key, iv } = await derive(secret, fromHex(s));
           if (
-            // Each member has four quotes: there is no other, none twice.
+            // four for each member: none twice
             text.split('"').length === (sent === undefined ? 9 : 13) &&
             /^[\da-f]{16}$/i.test(s) &&
-            // A flipped bit of the iv must not change the JSON.
+            // a flipped bit must not change the JSON
             (sent === undefined || sent.toLowerCase() === toHex(iv)) &&
             btoa(atob(ct)) === ct // canonical
           ) {
@@ -206,7 +202,7 @@ async function rekey(key) {
   return gcmKey(new Uint8Array(sealed, 0, 32));
 }
 
-/** Section 5.1. A call takes its counter at once; calls may overlap. @param {T.Bytes} rawKey */
+/** Section 5.1; calls may overlap @param {T.Bytes} rawKey */
 function cipherState(rawKey) {
   let key = gcmKey(rawKey);
   let n = 0;
@@ -291,12 +287,9 @@ function parseObject(data) {
   return JSON.parse(text);
 }
 
-// Session keys, for each key endpoint
-
-/** @type {Map<string, Promise<T.Keys>>} */
+/** By key endpoint @type {Map<string, Promise<T.Keys>>} */
 const cache = new Map();
 
-// The session may have changed.
 globalThis.addEventListener?.("pageshow", (event) => event.persisted && cache.clear());
 
 /** @returns {any} */
@@ -335,9 +328,7 @@ async function sessionKey(profile, { key, keyUrl }) {
   }
 }
 
-// Events
-
-/** Cloned as the DOM's are: `new Class(type, event)` @param {any} Base @returns {any} */
+/** To be cloned like the DOM's @param {any} Base @returns {any} */
 const eventClass = (Base) =>
   class extends Base {
     /** @param {string} type @param {any} init */
@@ -349,8 +340,6 @@ const eventClass = (Base) =>
 
 const OwnEvent = eventClass(Event);
 const OwnCloseEvent = eventClass(globalThis.CloseEvent ?? Event);
-
-// The socket
 
 /** @param {string} name */
 const domError = (name) => new DOMException(name, name);
@@ -392,7 +381,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   /** @type {T.Bytes[]} */ #parts = [];
   #partsKind = 0;
 
-  // Frames are opened and sealed at once, but taken in order.
+  // Frames are opened and sealed at once, taken in order.
   #inbound = Promise.resolve();
   #outbound = Promise.resolve();
   /** @type {(frame: any) => Promise<T.Bytes | void>} */ #open = refuse;
@@ -518,7 +507,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
     };
   }
 
-  /** @param {number} kind @param {any} content a Blob or bytes */
+  /** @param {number} kind @param {any} content */
   #send(kind, content) {
     const secure = this.profile === V2;
     const padding = secure && this.#options.padding;
@@ -642,10 +631,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
     this.#stop(CLOSE_CODES[error] ?? 1006, "", false, error);
   };
 
-  /**
-   * End, once: close the socket behind what is still to be sent and an authenticated close.
-   * @param {number | undefined} code @param {string} reason @param {boolean} wasClean @param {T.ErrorCode} [error]
-   */
+  /** End, once @param {number | undefined} code @param {string} reason @param {boolean} wasClean @param {T.ErrorCode} [error] */
   #stop(code, reason, wasClean, error) {
     if (this.#end) return;
     this.#open = refuse;
@@ -662,7 +648,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       try {
         this.#socket.close(code, secure ? "" : reason);
       } catch {
-        this.#socket.close(); // with a code that is not for pages
+        this.#socket.close(); // not a code for pages
       }
     });
   }
