@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,14 @@ from gcrypt_channels import (
     broadcast,
     disconnect_session,
     disconnect_user,
+    revalidation,
     revocation,
 )
 from gcrypt_channels.exceptions import TryAgainLater
 from gcrypt_channels.hub import current_hub
 from gcrypt_channels.protocol.events import Text
 from gcrypt_channels.revocation import disconnect_session_sync, disconnect_user_sync
-from tests.servers import free_port
+from tests.servers import ROOT, free_port
 from tests.visitors import IN_DATABASE, Echo, Quiet, Visitor, announced, site, sweep_now
 
 # What Django tells of
@@ -67,9 +71,18 @@ async def test_a_login_ends_what_the_anonymous_session_had(engine: str, settings
     assert code == 4401
 
 
-async def test_a_changed_password_closes_the_sockets_of_all_sessions(engine: str) -> None:
+@pytest.fixture
+def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New connections are looked up before the test goes on, so that only news can end them."""
+    monkeypatch.setattr(revalidation, "SETTLE_TIME", 0)
+
+
+async def test_a_changed_password_closes_the_sockets_of_all_sessions(
+    engine: str, settle_at_once: None
+) -> None:
     here, elsewhere = await Visitor.logged_in("alice"), await Visitor.logged_in("alice")
     sockets = [await here.open(), await elsewhere.open()]
+    await sweep_now()
     await here.post("/password/", password="another", stay="yes")
     for socket in sockets:
         assert (await socket.closed())[0] == 4401
@@ -112,9 +125,10 @@ async def test_a_new_session_key_closes_the_sockets_of_the_old_one(engine: str) 
     await again.leave()
 
 
-async def test_a_deactivated_user_is_disconnected(engine: str) -> None:
+async def test_a_deactivated_user_is_disconnected(engine: str, settle_at_once: None) -> None:
     alice = await Visitor.logged_in("alice")
     socket = await alice.open()
+    await sweep_now()
     user = await User.objects.aget(username="alice")
     user.is_active = False
     await user.asave()
@@ -384,3 +398,38 @@ async def test_nothing_is_delivered_in_either_direction_afterwards(engine: str) 
     assert Echo.received == []
     assert socket.output_queue.empty()
     await other.leave()
+
+
+FORK = """
+import os
+import django
+django.setup()
+from gcrypt_channels import revocation
+
+async def publish(notices):
+    print("parent" if os.getpid() == parent else "child", *(each.subject for each in notices))
+
+parent = os.getpid()
+revocation._publish = publish
+revocation.announce(revocation.Notice("users", "1"))
+revocation._announcer.submit(int).result()
+child = os.fork()
+revocation.announce(revocation.Notice("users", "2" if child else "3"))
+revocation._announcer.shutdown()
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_tells_its_own_news() -> None:
+    """Servers fork their workers, and a thread of the parent is none of the child."""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert sorted(told.stdout.splitlines()) == ["child 3", "parent 1", "parent 2"]
