@@ -252,7 +252,8 @@ class _Users:
             self._backends[backend_path] = load_backend(backend_path)
         backend = self._backends[backend_path]
         if getattr(type(backend), "get_user", None) is not ModelBackend.get_user:
-            user: AbstractBaseUser | None = backend.get_user(_primary_key(user_id))
+            key = _primary_key(user_id)
+            user: AbstractBaseUser | None = None if key is None else backend.get_user(key)
             return user
         return row if row is not None and backend.user_can_authenticate(row) else None
 
@@ -261,18 +262,19 @@ def _load_users(ids: Collection[str]) -> dict[str, AbstractBaseUser]:
     if not ids:
         return {}
     model = get_user_model()
-    keys = {}
-    for user_id in ids:
-        try:
-            keys[_primary_key(user_id)] = user_id
-        except ValidationError:
-            continue  # of a user model that was another one then
-    users = model._default_manager.using(router.db_for_write(model)).filter(pk__in=keys)
+    keys = {_primary_key(user_id): user_id for user_id in ids}
+    users = model._default_manager.using(router.db_for_write(model)).filter(
+        pk__in=keys.keys() - {None}
+    )
     return {keys[user.pk]: user for user in users}
 
 
 def _primary_key(user_id: str) -> Any:
-    return get_user_model()._meta.pk.to_python(user_id)
+    """The key as the user model has it; ``None`` if it is of another model, as it was once."""
+    try:
+        return get_user_model()._meta.pk.to_python(user_id)
+    except ValidationError:
+        return None
 
 
 def _auth_hashes(user: AbstractBaseUser) -> Iterator[str]:

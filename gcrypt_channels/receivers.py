@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
@@ -40,7 +41,8 @@ def register() -> None:
             post_delete.connect(user_deleted, sender=model)
     store = session_store()
     if issubclass(store, DatabaseSessionStore):
-        post_delete.connect(session_deleted, sender=store.get_model_class())
+        with suppress(RuntimeError):  # the default engine, in a project without that app
+            post_delete.connect(session_deleted, sender=store.get_model_class())
 
 
 def _quiet(receiver: Callable[..., None]) -> Callable[..., None]:

@@ -161,9 +161,13 @@ def test_who_may_act_is_for_the_backend_to_say(alice: User, settings: Any) -> No
     assert ended(logins) == set()
 
 
-def test_a_primary_key_of_another_user_model_is_nobodys(alice: User) -> None:
+@pytest.mark.parametrize("backend", [MODEL_BACKEND, f"{__name__}.CustomBackend"])
+def test_a_primary_key_of_another_user_model_is_nobodys(
+    alice: User, settings: Any, backend: str
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [backend]
     session = DatabaseStore()
-    session.update({SESSION_KEY: "not a number", BACKEND_SESSION_KEY: MODEL_BACKEND})
+    session.update({SESSION_KEY: "not a number", BACKEND_SESSION_KEY: backend})
     session.create()
     session.save()
     login = async_to_sync(login_of)({"session": session, "user": AnonymousUser()})

@@ -400,6 +400,18 @@ async def test_nothing_is_delivered_in_either_direction_afterwards(engine: str) 
     await other.leave()
 
 
+def test_a_project_without_sessions_starts() -> None:
+    script = """
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "gcrypt_channels"]
+)
+django.setup()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60, check=True)
+
+
 FORK = """
 import os
 import django
