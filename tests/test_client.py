@@ -29,10 +29,12 @@ from gcrypt_channels.exceptions import (
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
 from gcrypt_channels.protocol.secure import SecureSession
+from tests.documents import ROOT, blocks
 from tests.servers import Uvicorn, WebServer, demo_site
 
 V1, V2 = "gcrypt.v1", "gcrypt.v2"
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
+PAGE = ROOT / "docs" / "python-client.md"
 PASSPHRASE = "a passphrase for the tests"
 
 
@@ -621,6 +623,17 @@ async def test_the_socket_carries_cookie_and_origin(demo: WebServer) -> None:
         async with connect(url, **keys[V2], origin=demo.url, proxy=None):
             pass
     assert caught.value.code == 4401
+
+
+async def test_the_example_of_the_documentation_counts(
+    demo: WebServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [example] = [each for each in blocks(PAGE, "python") if each.title == "count.py"]
+    text = example.text.replace("http://127.0.0.1:8000", demo.url)
+    namespace: dict[str, Any] = {"__name__": "count"}
+    exec(compile(text, example.title, "exec"), namespace)
+    await namespace["main"]()
+    assert capsys.readouterr().out == "{'id': 2}\n"
 
 
 def test_only_http_sites_are_taken() -> None:

@@ -15,6 +15,7 @@ from gcrypt_channels.exceptions import LocalError, MessageTooBig
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 from tests.consumers import ECHO_CONSUMERS, PlainEcho
+from tests.documents import ROOT, Block, blocks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -259,6 +260,24 @@ async def test_a_message_over_the_servers_limit_is_the_tests_mistake(
 def test_an_unknown_profile_is_named() -> None:
     with pytest.raises(ValueError, match=r"gcrypt\.v2"):
         EncryptedWebsocketCommunicator(PlainEcho.as_asgi(), "/", profile="gcrypt.v3")
+
+
+EXAMPLES = list(blocks(ROOT / "docs" / "testing.md", "python"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
+async def test_the_examples_of_the_documentation_pass(
+    example: Block, django_user_model: Any
+) -> None:
+    namespace: dict[str, Any] = {}
+    exec(compile(example.text, example.title, "exec"), namespace)
+    tests = [value for name, value in namespace.items() if name.startswith("test_")]
+    for test in tests:
+        await test(django_user_model)
+    cases = [value for name, value in namespace.items() if name.endswith("Tests")]
+    for case in cases:
+        await case().test_the_user_is_known()
+    assert tests or cases
 
 
 class DjangoTests(TestCase):
