@@ -23,7 +23,8 @@ from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 from django.utils import timezone
 
-from .logins import session_id_now, session_id_of_key, session_store
+from .logins import session_id_now, session_id_of_key
+from .lookups import session_store
 from .revocation import Notice, announce
 
 logger = logging.getLogger(__name__)

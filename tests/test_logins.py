@@ -12,7 +12,8 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.test import override_settings
 
-from gcrypt_channels.logins import NOBODY, Login, ended, login_of, session_id_of_key, session_store
+from gcrypt_channels.logins import NOBODY, Login, ended, login_of, session_id_of_key
+from gcrypt_channels.lookups import session_store
 from tests.visitors import site
 
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -120,6 +121,17 @@ def test_a_user_who_came_without_a_session_holds_while_the_account_does(alice: U
     assert ended([login]) == {login}
 
 
+def test_a_visitor_whose_session_once_was_a_login_is_a_visitor(alice: User) -> None:
+    """The user was deactivated before: Channels says anonymous, and that is what holds."""
+    login = log_in(alice)
+    session = DatabaseStore(login.session_key)
+    User.objects.update(is_active=False)
+    visitor = async_to_sync(login_of)({"session": session, "user": AnonymousUser()})
+    assert ended([visitor]) == set()
+    session.delete()
+    assert ended([visitor]) == {visitor}
+
+
 def test_a_user_of_no_database_cannot_be_looked_up(db: None) -> None:
     class Token:
         pk = "7"
@@ -170,7 +182,7 @@ def test_a_primary_key_of_another_user_model_is_nobodys(
     session.update({SESSION_KEY: "not a number", BACKEND_SESSION_KEY: backend})
     session.create()
     session.save()
-    login = async_to_sync(login_of)({"session": session, "user": AnonymousUser()})
+    login = async_to_sync(login_of)({"session": session, "user": alice})
     assert ended([login]) == {login}
 
 

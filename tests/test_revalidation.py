@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from gcrypt_channels import (
     GcryptMiddleware,
-    logins,
+    lookups,
 )
 from gcrypt_channels.layer import CONTROL_GROUP, Kind
 from gcrypt_channels.revalidation import MAX_FAILURES
@@ -87,7 +87,7 @@ async def test_expiry_closes_the_sockets(engine: str, settings: Any) -> None:
 
 async def expire(engine: str, who: Visitor, settings: Any) -> None:
     """Let the session of `who` have expired, as its engine sees it."""
-    store = logins.session_store()(who.session_key)
+    store = lookups.session_store()(who.session_key)
     if engine in IN_DATABASE:
         past = timezone.now() - timedelta(seconds=1)
         await Session.objects.filter(pk=who.session_key).aupdate(expire_date=past)
@@ -102,7 +102,7 @@ async def test_a_session_that_was_emptied_is_noticed(users: None, tmp_path: Path
         with site(engine, tmp_path):
             alice = await Visitor.logged_in("alice")
             socket = await alice.open()
-            store = logins.session_store()(alice.session_key)
+            store = lookups.session_store()(alice.session_key)
             await store.aget("load it")
             store.clear()
             await store.asave()
@@ -173,7 +173,7 @@ async def test_a_store_that_is_down_closes_with_1013_and_only_after_a_while(
     if engine == "cache":
         monkeypatch.setattr(LocMemCache, "get_many", down)
     else:
-        monkeypatch.setattr(logins, "_load_rows", down)
+        monkeypatch.setattr(lookups, "_load_rows", down)
     for _ in range(MAX_FAILURES - 1):
         await sweep_now()
         assert await socket.ask("still here") == "still here"
@@ -192,7 +192,7 @@ async def test_one_sweep_that_works_forgives_those_that_failed(
     socket = await alice.open()
     for _ in range(MAX_FAILURES):
         with monkeypatch.context() as outage:
-            outage.setattr(logins, "_load_rows", down)
+            outage.setattr(lookups, "_load_rows", down)
             await sweep_now()
         await sweep_now()
     assert await socket.ask("still here") == "still here"
