@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
+from http.cookiejar import CookieJar
 
 import pytest
 
@@ -42,6 +45,11 @@ class Page:
         page = cls(worker)
         await page._at(worker).login(user, f"{user}-demo")
         return page
+
+    @property
+    def cookies(self) -> CookieJar:
+        (first, *_) = self._sessions.values()
+        return first._cookies
 
     def _at(self, worker: WebServer) -> DjangoSession:
         if worker.url not in self._sessions:
@@ -117,3 +125,20 @@ async def test_a_process_without_sockets_can_end_sessions(
         await asyncio.to_thread(process.manage, "shell", "-c", script)
         for socket in sockets:
             assert await end_of(socket) == (4401, reason, True)
+
+
+@pytest.mark.parametrize("server", [Daphne, Uvicorn])
+async def test_what_only_the_database_knows_is_found_by_the_sweep(
+    site: Site, server: type[WebServer]
+) -> None:
+    sweeping = replace(site, settings="tests.cluster.quick_sweeps")
+    with server("demo_project.asgi:application", sweeping) as worker:
+        alice, bob = await Page.of("alice", worker), await Page.of("bob", worker)
+        async with alice.sockets(worker, worker) as sockets, bob.sockets(worker) as (other,):
+            keys = [each.value for each in alice.cookies if each.name == "sessionid"]
+            with closing(sqlite3.connect(site.directory / "demo.sqlite3")) as database, database:
+                database.execute("DELETE FROM django_session WHERE session_key = ?", keys)
+            for socket in sockets:
+                assert await end_of(socket) == (4401, "session ended", True)
+            await other.send_json({"id": 7})
+            assert await other.receive_json() == {"id": 8}
