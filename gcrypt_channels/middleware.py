@@ -16,11 +16,10 @@ from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub import current_hub
 from .layer import is_outage
 from .logins import Login, login_of
-from .outbox import any_close_code
-from .pacing import paced
 from .protocol.classic import ClassicSession
 from .protocol.secure import SecureSession
 from .revalidation import recheck_soon
+from .serversend import completed
 from .signals import connection_closed, connection_opened, connection_refused
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
-        send = any_close_code(send)
+        send = completed(send)
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
         offered = list(scope.get("subprotocols") or ())
@@ -121,7 +120,7 @@ class GcryptMiddleware:
         connection = Connection(
             session,
             receive,
-            paced(send),
+            send,
             hub=hub,
             path=scope.get("path", ""),
             subprotocol=profile if profile in offered else None,

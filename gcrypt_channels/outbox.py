@@ -35,24 +35,6 @@ def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return loop.create_task(work)
 
 
-def any_close_code(send: Send) -> Send:
-    """``send`` for a server that refuses close codes: daphne takes 1000 and 3000 to 4999 alone.
-
-    Not closed at all, the socket would stay open for ever. So 1009, 1011 and 1013 go out as 4009,
-    4011 and 4013 there; a client of ``gcrypt.v2`` has been told the true code under encryption.
-    """
-
-    async def send_any(event: Event) -> None:
-        try:
-            await send(event)
-        except Exception:
-            if event["type"] != "websocket.close" or not 1000 < event["code"] < 2000:
-                raise
-            await send({**event, "code": event["code"] + 3000})
-
-    return send_any
-
-
 class Outgoing:
     """Something to seal and send when its turn comes."""
 

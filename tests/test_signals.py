@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.testing import WebsocketCommunicator
-from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
@@ -37,10 +36,17 @@ def application(**options: Any) -> GcryptMiddleware:
     return GcryptMiddleware(Consumer.as_asgi(), **{"resolver": resolver, **options})
 
 
+class Visitor:
+    """A user of some authentication that is not Django's: there is no login to look up."""
+
+    pk = 7
+    is_authenticated = True
+
+
 class Client(WebsocketCommunicator):
     """One socket to the middleware, up to the WebSocket accept."""
 
-    def __init__(self, app: Any, *subprotocols: str, user: User | None = None) -> None:
+    def __init__(self, app: Any, *subprotocols: str, user: Visitor | None = None) -> None:
         super().__init__(app, "/ws/", subprotocols=list(subprotocols))
         if user is not None:
             self.scope.update({"user": user})  # type: ignore[misc]
@@ -83,7 +89,7 @@ def facts(profile: str = "gcrypt.v2", user_id: str = "", **code: int) -> dict[st
 async def test_a_connection_is_opened_once_and_closed_once_with_the_code_of_the_application(
     told: list[Any],
 ) -> None:
-    client = Client(application(), "gcrypt.v2", user=User(pk=7))
+    client = Client(application(), "gcrypt.v2", user=Visitor())
     await client.connect()
     session = await handshake(client, resolver({}).session_keys[0].psk)
     session.receive(await client.receive_from())  # the accept

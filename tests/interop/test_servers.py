@@ -69,11 +69,6 @@ async def close_code(socket: Socket) -> int:
     return socket.close_code
 
 
-def internal_error(server: WebServer, profile: str) -> int:
-    """daphne refuses to send 1011, so that without an authenticated close 4011 is seen."""
-    return 4011 if profile == V1 and isinstance(server, Daphne) else 1011
-
-
 # What must not differ
 
 
@@ -156,7 +151,7 @@ async def test_an_exception_of_the_consumer_closes_with_1011(
         await socket.send_json(1)
         with pytest.raises(ConnectionClosed) as caught:
             await socket.receive()
-    assert caught.value.code == internal_error(server, profile)
+    assert caught.value.code == 1011
     server.wait_for_log("ZeroDivisionError")
 
 
@@ -168,7 +163,7 @@ async def test_plaintext_of_a_consumer_closes_with_1011(
         await socket.send_json("canary")
         with pytest.raises(ConnectionClosed) as caught:
             await socket.receive()
-    assert caught.value.code == internal_error(server, profile)
+    assert caught.value.code == 1011
     server.wait_for_log("a consumer sent plaintext")
 
 
@@ -238,7 +233,7 @@ async def test_headers_of_the_accept_come_too_late_and_are_logged(
 # Where they differ
 
 
-async def test_the_reason_of_a_classic_close_is_uvicorns_alone(
+async def test_the_reason_of_a_classic_close_arrives_though_daphne_itself_drops_it(
     alice: DjangoSession, server: WebServer
 ) -> None:
     async with connect(alice, "/ws/closer/", profile=V1) as socket:
@@ -246,8 +241,7 @@ async def test_the_reason_of_a_classic_close_is_uvicorns_alone(
         assert await socket.receive_json() == "closing"
         with pytest.raises(ConnectionClosed) as caught:
             await socket.receive()
-    reason = "" if isinstance(server, Daphne) else "enough"
-    assert (caught.value.code, caught.value.reason) == (4001, reason)
+    assert (caught.value.code, caught.value.reason) == (4001, "enough")
     assert not caught.value.authentic
 
 

@@ -122,7 +122,9 @@ async def test_a_stalled_client_is_closed_where_the_settings_say_so(
                 except ConnectionClosed as error:
                     end = error
     assert numbers == list(range(len(numbers)))
-    assert (end.code, end.authentic) == (1013, True)
+    # daphne waits one second for the answer to a close, then drops what is under way.
+    too_late = [(1006, False)] if server is Daphne else []
+    assert (end.code, end.authentic) in [(1013, True), *too_late]
     assert not gaps
 
 
