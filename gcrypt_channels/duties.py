@@ -57,12 +57,12 @@ class Duties:
         task.add_done_callback(self._working.discard)
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled unstarted
 
-    async def end(self) -> None:
-        """Stop everything."""
+    def end(self) -> asyncio.Future[Any]:
+        """Cancel everything at once; the future is done when all of it has ended."""
         tasks = [self._sweeper, *self._working]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return asyncio.gather(*tasks, return_exceptions=True)
 
     async def _guard(self, work: Work) -> None:
         try:

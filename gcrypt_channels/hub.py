@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from channels.layers import channel_layers, get_channel_layer
 
@@ -87,11 +87,12 @@ class Hub(Registry):
         """Forget a connection and its memberships."""
         emptied = [group for group in list(connection.groups) if self._exit(connection, group)]
         self.unregister(connection)
-        subscription, duties = self._subscription, None
-        if not self.connections:
-            duties, self._duties, self._subscription = self._duties, None, None
+        subscription, ended = self._subscription, None
+        if not self.connections and self._duties is not None:
+            ended = self._duties.end()
+            self._duties = self._subscription = None
         # In a task of its own: the caller may be cancelled, and has nothing to wait for then.
-        await asyncio.shield(asyncio.create_task(self._let_go(subscription, emptied, duties)))
+        await asyncio.shield(asyncio.create_task(self._let_go(subscription, emptied, ended)))
 
     async def join(self, connection: Connection, group: str) -> None:
         """Add a connection to a group.
@@ -150,14 +151,17 @@ class Hub(Registry):
                 await subscription.discard(group)
 
     async def _let_go(
-        self, subscription: Subscription | None, groups: Iterable[str], duties: Duties | None
+        self,
+        subscription: Subscription | None,
+        groups: Iterable[str],
+        ended: asyncio.Future[Any] | None,
     ) -> None:
         for group in groups:
             await self._unsubscribe(subscription, group)
         if subscription is not None and subscription is not self._subscription:
             await subscription.close()
-        if duties is not None:
-            await duties.end()
+        if ended is not None:
+            await ended
 
     async def _rejoin(self) -> None:
         """Join every group of the layer again."""

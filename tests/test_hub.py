@@ -511,6 +511,45 @@ def is_up(process: Process) -> bool:
     return process.hub._subscription is not None and process.hub._subscription.up
 
 
+class SlowLayer(FailingLayer):
+    """One whose `group_discard` waits to be released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+        self.discarding = asyncio.Event()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.discarding.set()
+        await self.released.wait()
+        await super().group_discard(group, channel)
+
+
+async def test_who_joins_while_the_last_member_leaves_is_a_member_for_the_layer_too() -> None:
+    slow = SlowLayer()
+    process = Process(slow)
+    first, second, third = [await process.connect() for _ in range(3)]
+    await process.join(first, "room")
+    leaving = asyncio.ensure_future(process.leave(first, "room"))
+    await slow.discarding.wait()
+
+    async def join_and_leave() -> None:
+        await process.join(second, "room")
+        await process.leave(second, "room")
+
+    joining = [
+        asyncio.ensure_future(join_and_leave()),
+        asyncio.ensure_future(process.join(third, "room")),
+    ]
+    await asyncio.sleep(0)  # both have asked to join now
+    slow.released.set()
+    await asyncio.wait_for(asyncio.gather(leaving, *joining), DEADLINE)
+    assert set(process.hub.by_group["room"]) == {as_connection(third)}
+    assert slow.groups[layer_group("room")]
+    await process.disconnect(first, second, third)
+    assert not any(slow.groups.values())
+
+
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> FailingLayer:
     monkeypatch.setattr(subscription, "FIRST_RETRY", 0.001)
@@ -605,6 +644,31 @@ async def test_a_membership_that_the_layer_forgot_is_renewed(
     await _until(lambda: layer_group("room") in failing.groups)
     await inject(process, captured(process, "room", Kind.BROADCAST, b"1"))
     assert await member.until(1) == [("push", "room", "1", 1)]
+    await process.disconnect(member)
+
+
+async def test_memberships_are_renewed_before_the_layer_lets_them_expire(
+    failing: FailingLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "PROBE_INTERVAL", 0.001)
+    monkeypatch.setattr(failing, "group_expiry", 0, raising=False)
+    process = Process(failing)
+    member = await process.connect("room")
+    del failing.groups[layer_group("room")]  # and this one alone: the probes come back
+    await _until(lambda: layer_group("room") in failing.groups)
+    await process.disconnect(member)
+
+
+async def test_what_the_serializer_of_the_layer_cannot_read_is_dropped_like_a_forgery(
+    failing: FailingLayer,
+) -> None:
+    process = Process(failing)
+    member = await process.connect("room")
+    failing.queues["channel"].put_nowait(ValueError("extra data"))
+    await inject(process, captured(process, "room", Kind.BROADCAST, b"1"))
+    assert await member.until(1) == [("push", "room", "1", 1)]
+    assert process.hub.dropped == 1
+    assert is_up(process)
     await process.disconnect(member)
 
 
@@ -709,6 +773,26 @@ async def test_sweeps_run_while_there_are_connections_and_survive_a_failure(
     assert "this sweep fails" in caplog.text
     await here.discard(as_connection(member))
     assert here._duties is None
+
+
+async def test_work_ends_with_the_last_connection_also_before_it_has_begun() -> None:
+    here = current_hub()
+    member = Member()
+    await here.add(as_connection(member))
+    done: list[str] = []
+
+    async def work(name: str) -> None:
+        done.append(f"{name} began")
+        await asyncio.Event().wait()
+        done.append(f"{name} ended")
+
+    here.start(work("first"))
+    await asyncio.sleep(0)
+    here.start(work("second"))
+    await here.discard(as_connection(member))
+    here.start(work("third"))
+    gc.collect()  # would tell of a coroutine that was never awaited
+    assert done == ["first began"]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

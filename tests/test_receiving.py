@@ -190,6 +190,8 @@ def test_forgetting_senders_makes_no_false_gap_and_admits_no_replay(
     fresh = [each.seal("room", Kind.BROADCAST, b"") for each in senders]
     assert [member.missed(data) for data in fresh] == [0] * 30
     assert len(member.receiver._seen) == 10
+    senders[0].seal("room", Kind.BROADCAST, b"")
+    assert member.missed(senders[0].seal("room", Kind.BROADCAST, b"")) == 1
 
 
 def test_a_loss_says_the_least_that_is_certain() -> None:
