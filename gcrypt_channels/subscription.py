@@ -109,16 +109,20 @@ class Subscription:
             self._fail(error)
 
     async def _keep(self) -> None:
-        await self._attempt()
-        self._attempted.set()
-        while True:
-            if self.up:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._nudge.wait(), PROBE_INTERVAL)
-            if not self.up:
-                await asyncio.sleep(self._retry)
-                self._retry = min(2 * self._retry, LAST_RETRY)
+        try:
             await self._attempt()
+            self._attempted.set()
+            while True:
+                if self.up:
+                    with suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._nudge.wait(), PROBE_INTERVAL)
+                if not self.up:
+                    await asyncio.sleep(self._retry)
+                    self._retry = min(2 * self._retry, LAST_RETRY)
+                await self._attempt()
+        finally:
+            # A loop that ends cancels each task once, which is not enough for this one.
+            await _end(self._receiver)
 
     async def _attempt(self) -> None:
         self._nudge.clear()
