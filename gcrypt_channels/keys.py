@@ -6,7 +6,6 @@ so they need no storage, differ for every login, and end with the session.
 
 from __future__ import annotations
 
-import hmac
 import inspect
 import logging
 import secrets
@@ -83,7 +82,7 @@ class Keyring:
                 "needs: use Keyring.derive(), or enable gcrypt.v1 alone."
             )
         for key in self.session_keys:
-            if kid is not None and hmac.compare_digest(key.kid, kid):
+            if kid is not None and primitives.compare(key.kid, kid):
                 return key
         return self.session_keys[0]
 

@@ -12,7 +12,6 @@ from gcrypt_channels.crypto.primitives import (
     aes_cbc_encrypt,
     compare,
     hkdf,
-    hmac_sha256,
     md5,
     random_bytes,
     scrypt,
@@ -60,31 +59,6 @@ def test_md5_rfc_1321_appendix_a5(message: bytes, digest: str) -> None:
 def test_sha256_fips_180_abc() -> None:
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(b"abc").hex() == expected
-
-
-@pytest.mark.parametrize(
-    ("key", "data", "tag"),
-    [
-        (
-            b"\x0b" * 20,
-            b"Hi There",
-            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-        ),
-        (
-            b"Jefe",
-            b"what do ya want for nothing?",
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-        ),
-        (
-            b"\xaa" * 131,
-            b"Test Using Larger Than Block-Size Key - Hash Key First",
-            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
-        ),
-    ],
-    ids=["4.2", "4.3", "4.7"],
-)
-def test_hmac_sha256_rfc_4231(key: bytes, data: bytes, tag: str) -> None:
-    assert hmac_sha256(key, data).hex() == tag
 
 
 # Key derivation

@@ -28,7 +28,6 @@ __all__ = [
     "aes_cbc_encrypt",
     "compare",
     "hkdf",
-    "hmac_sha256",
     "md5",
     "random_bytes",
     "scrypt",
@@ -58,11 +57,6 @@ def md5(data: bytes) -> bytes:
 def sha256(data: bytes) -> bytes:
     """Return the SHA-256 digest (32)."""
     return hashlib.sha256(data).digest()
-
-
-def hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """Return the HMAC-SHA-256 tag (32), RFC 2104."""
-    return hmac.digest(key, data, "sha256")
 
 
 def hkdf(secret: bytes, *, salt: bytes = b"", info: bytes, length: int) -> bytes:
