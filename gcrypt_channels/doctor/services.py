@@ -109,7 +109,9 @@ async def _try_layer(alias: str, data: str | bytes) -> None:
         event = await asyncio.wait_for(layer.receive(channel), TIMEOUT)
         await layer.group_discard(group, channel)
     finally:
-        if hasattr(layer, "close_pools"):
-            await layer.close_pools()  # they belong to this event loop, which ends here
+        # The end of this event loop closes its connections. Not close_pools(), which would close
+        # those of all event loops, and another may be telling of a session that has just ended.
+        if hasattr(layer, "wait_received"):
+            await layer.wait_received()
     if event.get("data") != data:
         raise _BrokenError("an event arrived changed")
