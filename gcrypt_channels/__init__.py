@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .crypto.classic import Crypt
     from .groups import broadcast, broadcast_sync, group_send, group_send_sync, user_group
     from .middleware import GcryptMiddleware
-    from .revocation import (
+    from .revocation.revocation import (
         disconnect_session,
         disconnect_session_sync,
         disconnect_user,
@@ -44,10 +44,10 @@ _HOMES = {
     "GcryptMiddleware": "middleware",
     "broadcast": "groups",
     "broadcast_sync": "groups",
-    "disconnect_session": "revocation",
-    "disconnect_session_sync": "revocation",
-    "disconnect_user": "revocation",
-    "disconnect_user_sync": "revocation",
+    "disconnect_session": "revocation.revocation",
+    "disconnect_session_sync": "revocation.revocation",
+    "disconnect_user": "revocation.revocation",
+    "disconnect_user_sync": "revocation.revocation",
     "group_send": "groups",
     "group_send_sync": "groups",
     "user_group": "groups",

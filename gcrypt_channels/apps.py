@@ -13,7 +13,8 @@ class GcryptChannelsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what has to be in place before the first request."""
-        from . import checks, receivers
+        from . import checks
+        from .revocation import receivers
 
         checks.register()
         receivers.register()

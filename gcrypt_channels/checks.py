@@ -13,7 +13,8 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import V1, conf, problems
+from .conf import conf, problems
+from .protocol.profiles import V1
 
 STRONG_LENGTH = 32
 """Characters of a passphrase that nobody has reason to doubt."""

@@ -14,9 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-V1 = "gcrypt.v1"
-V2 = "gcrypt.v2"
-PROFILES = (V2, V1)
+from .protocol.profiles import PROFILES, V2
 
 MIN_PASSPHRASE_LENGTH = 16
 """Characters; anything shorter can be guessed, whatever it is made of."""

@@ -11,7 +11,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 
-from .connection import Connection, Send
+from .connection.connection import Connection, Send
 from .exceptions import InvalidFrame
 
 _JSON_RECEIVERS = (JsonWebsocketConsumer.receive, AsyncJsonWebsocketConsumer.receive)
@@ -28,7 +28,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
     ends the connection with 4400 instead of a traceback; the consumer's ``disconnect`` runs.
 
     Attributes:
-        gcrypt: the :class:`~gcrypt_channels.connection.Connection`: ``profile``,
+        gcrypt: the :class:`~gcrypt_channels.connection.connection.Connection`: ``profile``,
             ``await close(code, reason)``, ``await join(group)``, ``await leave(group)``.
     """
 

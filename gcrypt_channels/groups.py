@@ -14,9 +14,9 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from .conf import conf
 from .exceptions import LocalError
-from .hub import check_group, deliver_here
-from .layer import CONTROL_GROUP, USER_GROUP, Kind
-from .sending import send
+from .hub.hub import check_group, deliver_here
+from .layers.envelope import CONTROL_GROUP, USER_GROUP, Kind
+from .layers.sender import send
 
 
 async def broadcast(group: str, content: Any) -> None:
@@ -59,7 +59,7 @@ def user_group(user: Any) -> str:
 
 
 async def publish_control(message: Mapping[str, Any]) -> None:
-    """Hand ``message`` to the :func:`~gcrypt_channels.duties.on_control` handlers of all processes.
+    """Hand ``message`` to the control handlers of all processes.
 
     This process's own are called whether the channel layer works or not.
 

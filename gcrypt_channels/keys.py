@@ -8,38 +8,26 @@ from __future__ import annotations
 
 import inspect
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.exceptions import ImproperlyConfigured
 
 from .conf import conf, load_resolver
 from .crypto import primitives
+from .crypto.psk import SessionKey
+from .sessions.identity import Scope, session_identity
 
 logger = logging.getLogger(__name__)
 
 EXPLICIT_KEY = "gcrypt_passphrase"
 """The session entry with which an application sets a session's passphrase itself."""
-
-COOKIE_IDENTITY_KEY = "_gcrypt_identity"
-"""The session entry that names a login where the session lives in the cookie alone."""
-
-Scope = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """A ``gcrypt.v2`` key: ``psk`` (32 bytes) and its public name ``kid`` (8 bytes)."""
-
-    kid: bytes
-    psk: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +132,6 @@ async def resolve_shared(scope: Scope) -> Keyring:
     return Keyring(passphrases=conf.passphrases, session_keys=())
 
 
-async def session_identity(session: SessionBase) -> str:
-    """What names this session on the server, or ``""`` if it does not exist there."""
-    await session.aget(HASH_SESSION_KEY)  # loads it: a session that is gone loses its key here
-    if isinstance(session, CookieSessionStore):
-        return cookie_identity({name: await session.aget(name, "") for name in _COOKIE_IDENTITY})
-    return session.session_key or ""
-
-
-_COOKIE_IDENTITY = (COOKIE_IDENTITY_KEY, SESSION_KEY)
-
-
-def cookie_identity(data: Mapping[str, Any]) -> str:
-    """What names the session whose data are in a signed cookie; ``""`` before it had a key.
-
-    The cookie is the session, and changes whenever that is saved: a random name inside it stays.
-    It also survives a login, at which other engines give a session another key: so the user counts.
-    """
-    drawn, user_id = (str(data.get(name, "")) for name in _COOKIE_IDENTITY)
-    return f"{drawn}:{user_id}" if drawn else ""
-
-
 def _checked_explicit(session: SessionBase, explicit: object) -> str:
     if not isinstance(explicit, str) or not explicit:
         raise ImproperlyConfigured(f"session[{EXPLICIT_KEY!r}] must be a non-empty string.")
@@ -216,12 +183,3 @@ def _keyring(answer: Any) -> Keyring | None:
             "them, or None."
         )
     return Keyring.derive("resolver", passphrases=passphrases)
-
-
-def prepare_session(session: SessionBase) -> None:
-    """Give ``session`` what its keys hang on, if it has none yet; for synchronous HTTP code."""
-    if isinstance(session, CookieSessionStore):
-        if COOKIE_IDENTITY_KEY not in session:
-            session[COOKIE_IDENTITY_KEY] = secrets.token_hex(16)
-    elif not session.session_key:
-        session.create()

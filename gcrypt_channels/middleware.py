@@ -10,16 +10,17 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from . import keys
-from .conf import PROFILES, V1, V2, conf, load_resolver, problems
-from .connection import Connection, Receive, Send
+from .conf import conf, load_resolver, problems
+from .connection.connection import Connection, Receive, Send
+from .connection.daphne import completed
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
-from .hub import current_hub
-from .layer import is_outage
-from .logins import Login, login_of
+from .hub.hub import current_hub
+from .hub.sweep import recheck_soon
+from .layers.envelope import is_outage
 from .protocol.classic import ClassicSession
+from .protocol.profiles import PROFILES, V1, V2
 from .protocol.secure import SecureSession
-from .revalidation import recheck_soon
-from .serversend import completed
+from .sessions.login import Login, login_of
 from .signals import connection_closed, connection_opened, connection_refused
 
 logger = logging.getLogger(__name__)

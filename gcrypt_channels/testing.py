@@ -16,12 +16,14 @@ from django.test import AsyncClient
 from django.utils.functional import LazyObject
 
 from . import keys
-from .conf import PROFILES, V1, V2, conf
-from .connection import GAP_EVENT
+from .conf import conf
+from .connection.connection import GAP_EVENT
 from .exceptions import LocalError
 from .protocol.classic import ClassicSession
 from .protocol.events import Accepted, Bytes, Closed, Gap, HelloReceived, Text
+from .protocol.profiles import PROFILES, V1, V2
 from .protocol.secure import SecureSession
+from .sessions.identity import prepare_session
 
 __all__ = ["EncryptedWebsocketCommunicator"]
 
@@ -118,7 +120,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
             await client.aforce_login(self._user)  # type: ignore[arg-type]  # any user model
             self._session = await client.asession()
         if self._session is not None:
-            await database_sync_to_async(keys.prepare_session)(self._session)
+            await database_sync_to_async(prepare_session)(self._session)
             if self._session.modified:
                 await self._session.asave()
             scope["session"] = LazyObject()

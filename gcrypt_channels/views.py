@@ -12,7 +12,9 @@ from django.utils.decorators import decorator_from_middleware
 from django.views.decorators.csrf import csrf_exempt
 
 from . import keys
-from .conf import V1, V2, conf
+from .conf import conf
+from .protocol.profiles import V1, V2
+from .sessions.identity import prepare_session
 
 
 class _JsonCsrf(CsrfViewMiddleware):
@@ -30,7 +32,7 @@ def _key(request: HttpRequest) -> HttpResponseBase:
         return response
     if not (request.user.is_authenticated or conf.anonymous):
         return _error(401, "login", "Log in first: keys belong to a session.")
-    keys.prepare_session(request.session)
+    prepare_session(request.session)
     keyring = async_to_sync(keys.resolve)({"session": request.session, "user": request.user})
     if keyring is None:
         return _error(401, "login", "This session may have no key.")

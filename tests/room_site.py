@@ -15,7 +15,7 @@ import django
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 
-from tests.layers import core, in_memory
+from tests.channel_layers import core, in_memory
 from tests.settings import GCRYPT_PASSPHRASE
 
 if not settings.configured:

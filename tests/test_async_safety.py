@@ -13,7 +13,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.backends.utils import CursorWrapper
 
-from gcrypt_channels import lookups
+from gcrypt_channels.sessions import store as session_stores
 from tests.visitors import Visitor, sweep_now
 
 WRITING = ("save", "asave", "create", "acreate", "delete", "adelete", "cycle_key", "acycle_key")
@@ -43,7 +43,7 @@ def sins(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, watched)
 
     assert "DJANGO_ALLOW_ASYNC_UNSAFE" not in os.environ
-    store = lookups.session_store()
+    store = session_stores.session_store()
     watch(SessionBase, "_get_session", always=False)
     monkeypatch.setattr(SessionBase, "_session", property(vars(SessionBase)["_get_session"]))
     watch(store, "load", always=False)
@@ -83,7 +83,7 @@ async def test_a_refused_socket_touches_no_session_synchronously_and_writes_none
 
 
 async def test_the_watch_sees_what_it_watches_for(engine: str, sins: list[str]) -> None:
-    session = lookups.session_store()()
+    session = session_stores.session_store()()
     session.get("anything")
     with suppress(SynchronousOnlyOperation):  # Django itself watches over the database
         session.save()

@@ -8,7 +8,7 @@ from django.core.checks import Error, Warning, run_checks  # noqa: A004
 from django.core.checks.registry import registry
 
 from gcrypt_channels import checks
-from tests.layers import core, pubsub
+from tests.channel_layers import core, pubsub
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 NO_REDIS = "redis://127.0.0.1:1"  # the checks connect to nothing

@@ -19,9 +19,9 @@ import gcrypt_channels
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, groups
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
-from gcrypt_channels.hub import current_hub
+from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
-from tests.layers import LAYERS
+from tests.channel_layers import LAYERS
 from tests.servers import Redis
 
 PROFILES = ["gcrypt.v2", "gcrypt.v1"]

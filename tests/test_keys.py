@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gcrypt_channels import keys
 from gcrypt_channels.keys import Keyring, SessionKey
+from gcrypt_channels.sessions.identity import prepare_session
 
 ROOTS = ["the first passphrase of this test", "the second passphrase of this test"]
 
@@ -189,7 +190,7 @@ def test_a_passphrase_of_the_session_that_is_none_is_named(alice: User, value: A
 
 def test_a_passphrase_that_the_browser_could_read_is_refused(alice: User) -> None:
     store = CookieStore()
-    keys.prepare_session(store)
+    prepare_session(store)
     store["gcrypt_passphrase"] = "chosen by the application"
     with pytest.raises(ImproperlyConfigured, match="readable in the browser"):
         resolve(session=store, user=alice)
@@ -198,10 +199,10 @@ def test_a_passphrase_that_the_browser_could_read_is_refused(alice: User) -> Non
 def test_a_cookie_keeps_its_key_while_its_content_changes(alice: User) -> None:
     store = CookieStore()
     assert resolve(session=store, user=alice) is None
-    keys.prepare_session(store)
+    prepare_session(store)
     before = ring(session=store, user=alice)
     store["something"] = "else"
-    keys.prepare_session(store)
+    prepare_session(store)
     assert ring(session=store, user=alice) == before
     store["_auth_user_id"] = "2"
     assert ring(session=store, user=alice) != before
@@ -209,11 +210,11 @@ def test_a_cookie_keeps_its_key_while_its_content_changes(alice: User) -> None:
 
 def test_a_session_is_made_for_a_visitor_who_has_none(db: None) -> None:
     store = SessionStore()
-    keys.prepare_session(store)
+    prepare_session(store)
     made = store.session_key
     assert made is not None
     assert SessionStore().exists(made)
-    keys.prepare_session(store)
+    prepare_session(store)
     assert store.session_key == made
 
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import GcryptMiddleware
-from gcrypt_channels.connection import Connection
+from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.crypto.classic import Crypt
 from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring

@@ -26,12 +26,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.test import AsyncClient, override_settings
 from django.urls import include, path
 
-from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, revocation
-from gcrypt_channels.hub import current_hub
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.hub.hub import current_hub
+from gcrypt_channels.hub.sweep import sweep
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Accepted, Closed, Event, HelloReceived, Text
 from gcrypt_channels.protocol.secure import SecureSession
-from gcrypt_channels.revalidation import sweep
+from gcrypt_channels.revocation import revocation
 
 ENGINES = ["db", "cached_db", "cache", "file", "signed_cookies"]
 IN_DATABASE = ("db", "cached_db")

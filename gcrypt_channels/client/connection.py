@@ -11,13 +11,13 @@ from websockets.asyncio.client import ClientConnection as Socket
 from websockets.exceptions import ConnectionClosed as SocketClosed
 from websockets.exceptions import WebSocketException
 
-from ..conf import V1
 from ..crypto import jsontext
+from ..crypto.psk import SessionKey
 from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
-from ..keys import SessionKey
 from ..outbox import Outbox, Seal, start_task
 from ..protocol.classic import ClassicSession
 from ..protocol.events import Accepted, Bytes, Closed, Event, Gap, HelloReceived, Text
+from ..protocol.profiles import V1
 from ..protocol.secure import SecureSession
 from .key import KeySource
 

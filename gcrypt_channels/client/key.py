@@ -6,7 +6,7 @@ import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from ..keys import SessionKey
+from ..crypto.psk import SessionKey
 
 __all__ = ["KeySource", "parse_key"]
 

@@ -10,10 +10,10 @@ from typing import Any
 from websockets.asyncio.client import connect as open_socket
 from websockets.typing import Subprotocol
 
-from ..conf import V1, V2
 from ..exceptions import HandshakeTimeout, ProtocolError
 from ..protocol.classic import ClassicSession
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
+from ..protocol.profiles import V1, V2
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
 from .key import KeySource, parse_key

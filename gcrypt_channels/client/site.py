@@ -22,9 +22,9 @@ from urllib.request import (
     build_opener,
 )
 
-from ..conf import V2
+from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
-from ..keys import SessionKey
+from ..protocol.profiles import V2
 from .connection import ClientConnection
 from .key import parse_key
 from .opening import connect

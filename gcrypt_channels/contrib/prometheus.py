@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ..exceptions import HandshakeTimeout, InvalidFrame, NoProfile, NoSessionKey
-from ..hub import hubs
+from ..hub.hub import hubs
 from ..signals import connection_closed, connection_opened, connection_refused
 
 _OWN_CODES = {each.code for each in (InvalidFrame, NoSessionKey, NoProfile, HandshakeTimeout)}

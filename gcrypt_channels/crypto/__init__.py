@@ -1,1 +1,1 @@
-"""Floor 1: bytes in, bytes out. No I/O, no clock, no Django, no asyncio."""
+"""Bytes in, bytes out: no I/O, no clock, no Django, no asyncio."""

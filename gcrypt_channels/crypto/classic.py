@@ -12,8 +12,8 @@ import base64
 import re
 from typing import Any, Final
 
+from ..crypto import jsontext
 from ..exceptions import DecryptionFailed
-from . import jsontext
 from .primitives import aes_cbc_decrypt, aes_cbc_encrypt, compare, md5, random_bytes
 
 __all__ = ["Crypt"]

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import V1, conf
+from ..conf import conf
 from ..protocol.frames import MAX_TRANSPORT_FRAME
+from ..protocol.profiles import V1
 from .findings import Finding, Level
 
 __all__ = ["examine_servers"]

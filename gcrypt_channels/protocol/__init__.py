@@ -1,1 +1,1 @@
-"""Floor 2: sans-IO sessions. Frames in, events out; one object per connection, and no await."""
+"""Sans-IO sessions: frames in, events out, one object per connection, no await."""

@@ -14,14 +14,13 @@ from typing import Final
 from ..crypto import jsontext
 from ..crypto.classic import Crypt
 from ..exceptions import DecryptionFailed, InvalidFrame, LocalError, MessageTooBig, ProtocolError
-from . import messages
+from ..protocol import messages
 from .events import Text
 from .frames import DEFAULT_MAX_MESSAGE
+from .profiles import V1
 from .states import State
 
-__all__ = ["PROFILE", "ClassicSession"]
-
-PROFILE: Final = "gcrypt.v1"
+__all__ = ["ClassicSession"]
 
 _FRAME_OVERHEAD: Final = 128
 """More characters than a frame has besides its base64."""
@@ -35,7 +34,7 @@ class ClassicSession:
     seals. The state is ``OPEN``, ``CLOSED`` once this side has closed, or ``FAILED``.
     """
 
-    profile: Final = PROFILE
+    profile: Final = V1
 
     def __init__(
         self, passphrases: Sequence[str], *, max_message: int = DEFAULT_MAX_MESSAGE
@@ -75,12 +74,12 @@ class ClassicSession:
         if self._state is not State.OPEN:
             raise LocalError(f"nothing can be sent in state {self._state.name}")
         if not isinstance(data, str):
-            raise LocalError(f"{PROFILE} carries JSON text, not bytes")
+            raise LocalError(f"{V1} carries JSON text, not bytes")
         messages.encode_text(data)
         try:
             jsontext.parse(data)
         except ValueError:
-            raise LocalError(f"{PROFILE} carries JSON text only") from None
+            raise LocalError(f"{V1} carries JSON text only") from None
         return [self._crypts[0].seal(data)]
 
     def seal_accept(self, subprotocol: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from ..crypto.noise import HandshakeState
 from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
-from . import messages
+from ..protocol import messages
 from .events import Accepted, Bytes, Closed, Event, Gap, HandshakeDone, HelloReceived, Text
 from .frames import (
     DEFAULT_MAX_MESSAGE,
@@ -24,12 +24,11 @@ from .frames import (
     serialize_hello,
     serialize_reply,
 )
+from .profiles import V2
 from .states import TRANSITIONS, State, Step, Steps
 from .transport import REKEY_INTERVAL, Transport
 
-__all__ = ["PROFILE", "SecureSession"]
-
-PROFILE: Final = "gcrypt.v2"
+__all__ = ["SecureSession"]
 
 _CONTROL_STEPS: Final[dict[type, Step]] = {
     Accepted: Step.ACCEPT,
@@ -49,7 +48,7 @@ class SecureSession:
     ``receive`` raises ``InvalidFrame`` and every ``seal`` ``LocalError``.
     """
 
-    profile: Final = PROFILE
+    profile: Final = V2
 
     def __init__(
         self,
@@ -236,4 +235,4 @@ class SecureSession:
 
 
 def _prologue(kid: bytes) -> bytes:
-    return PROFILE.encode() + kid
+    return V2.encode() + kid

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from demo_project.settings import *  # noqa: F403 - that is how settings are derived
-from tests.layers import pubsub
+from tests.channel_layers import pubsub
 
 ROOT_URLCONF = "tests.cluster.urls"
 

@@ -116,7 +116,7 @@ async def test_a_process_without_sockets_can_end_sessions(
             [
                 "from django.contrib.auth.models import User",
                 "from django.contrib.sessions.models import Session",
-                "from gcrypt_channels.revocation import disconnect_user_sync",
+                "from gcrypt_channels.revocation.revocation import disconnect_user_sync",
                 "alice = User.objects.get(username='alice')",
                 what,
             ]

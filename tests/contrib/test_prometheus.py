@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
 from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.layer import Kind, layer_group
-from gcrypt_channels.sending import current_sender
+from gcrypt_channels.layers.envelope import Kind, layer_group
+from gcrypt_channels.layers.sender import current_sender
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
 # Channels looks after database connections wherever a consumer runs.

@@ -1,0 +1,1 @@
+"""One encrypted WebSocket between its ASGI server and its application."""

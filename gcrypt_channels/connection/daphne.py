@@ -1,0 +1,93 @@
+"""The server's ``send``, with what daphne's lacks: pacing, and every close code with its reason.
+
+daphne hands a message to Twisted and returns; Twisted keeps in memory whatever the client does not
+read, without bound. It tells a registered producer when its buffer is full, so one is registered,
+and ``send`` waits until the buffer is empty again.
+
+daphne closes by a method of autobahn that takes 1000 and 3000 to 4999 alone, raises for the rest,
+which leaves the socket open for ever, and is not given the reason. The close frame is sent by the
+method below that one, as daphne itself does when an application fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from typing import Any
+
+from channels.sessions import InstanceSessionWrapper
+
+from ..outbox import Event, Send
+
+
+class _Producer:
+    """Twisted's ``IPushProducer`` for one WebSocket: open while the transport takes more."""
+
+    def __init__(self) -> None:
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.writable.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.writable.set()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.writable.set()
+
+    def connection_closed(self, result: Any) -> Any:
+        """Callback for autobahn's ``is_closed``: nobody waits for a client that has gone."""
+        self.writable.set()
+        return result
+
+
+def completed(send: Send) -> Send:
+    """Return ``send`` for one connection, completed where it is daphne's.
+
+    Daphne's own, or wrapped by Channels' session middleware, gets both; behind another wrapper,
+    where its protocol is out of reach, codes that it refuses go out 3000 higher.
+    """
+    daphne = sys.modules.get("daphne.ws_protocol")
+    if daphne is None:
+        return send
+    protocol = _protocol(send)
+    if not isinstance(protocol, daphne.WebSocketProtocol):
+        return _with_codes_shifted(send)
+    producer = _Producer()
+
+    async def daphne_send(event: Event) -> None:
+        if event["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
+            reason = event.get("reason") or ""
+            protocol.sendCloseFrame(code=event.get("code", 1000), reasonUtf8=reason.encode())
+            return
+        await send(event)
+        if event["type"] == "websocket.accept":
+            # Until the upgrade, the transport's producer was the HTTP channel that it came from.
+            protocol.unregisterProducer()
+            protocol.registerProducer(producer, streaming=True)
+            # Before it drops the connection, autobahn takes the producer away without a word.
+            protocol.is_closed.addBoth(producer.connection_closed)
+        await producer.writable.wait()
+
+    return daphne_send
+
+
+def _protocol(send: Send) -> Any:
+    """What daphne bound to its ``send``; ``None`` where it cannot be reached."""
+    while isinstance(wrapper := getattr(send, "__self__", None), InstanceSessionWrapper):
+        send = wrapper.real_send  # AuthMiddlewareStack is around every deployed application
+    return send.args[0] if isinstance(send, partial) and send.args else None
+
+
+def _with_codes_shifted(send: Send) -> Send:
+    async def shifting_send(event: Event) -> None:
+        try:
+            await send(event)
+        except Exception:
+            if event["type"] != "websocket.close" or not 1000 < event["code"] < 2000:
+                raise
+            await send({**event, "code": event["code"] + 3000})
+
+    return shifting_send

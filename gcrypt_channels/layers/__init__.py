@@ -1,0 +1,1 @@
+"""Sealed messages on a channel layer."""

@@ -1,0 +1,189 @@
+"""A group message as the channel layer carries it (``docs/protocol.md``, *Group messages*)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from .. import keys
+from ..conf import conf
+from ..crypto.primitives import AesGcm, hkdf, sha256
+from ..exceptions import DecryptionFailed
+
+LAYER_TIMEOUT: Final = 5.0
+"""Seconds that the channel layer has for anything that someone waits for."""
+
+RESERVED: Final = "gcrypt."
+"""The names of the package's own groups begin with this."""
+
+CONTROL_GROUP: Final = "gcrypt.control"
+"""The group of all processes: control messages."""
+
+USER_GROUP: Final = "gcrypt.user."
+"""Followed by a user's primary key, the group of all connections of that user."""
+
+SENDER_SIZE: Final = 16
+"""Bytes of a sender's identity."""
+
+_MESSAGE_TYPE: Final = "gcrypt.layer"
+_DEFAULT_EXPIRY: Final = 60  # seconds; what Channels' own layers have
+_TAG_SIZE: Final = 16
+_INTEGER_SIZE: Final = 8
+_HEADER_SIZE: Final = _TAG_SIZE + SENDER_SIZE + 2 * _INTEGER_SIZE
+_CACHED_KEYS: Final = 10_000
+
+
+class Kind(IntEnum):
+    """What a group message is."""
+
+    BROADCAST = 1  # JSON text for the clients
+    EVENT = 2  # a JSON object with a "type", for the consumers
+    CONTROL = 3  # a JSON object with an "op", for the hubs
+
+
+class Envelope(NamedTuple):
+    """What a process sends to a group: a sealed body, and what is needed to open it.
+
+    ``tag`` names the group, ``sender`` the sending process; ``number`` counts the sender's messages
+    to this group from 0, and is the nonce; ``sent`` is the sender's time in ns.
+    """
+
+    tag: bytes
+    sender: bytes
+    number: int
+    sent: int
+    ciphertext: bytes
+
+    @classmethod
+    def seal(cls, group: str, sender: bytes, number: int, sent: int, body: bytes) -> Envelope:
+        """Seal ``body`` under the primary root; (group, sender, number) must never come again."""
+        aead = _aead(keys.root(conf.passphrases[0]), group, sender)
+        associated_data = _associated_data(group, sender, number, sent)
+        ciphertext = aead.seal(_nonce(number), body, associated_data)
+        return cls(group_tag(group), sender, number, sent, ciphertext)
+
+    def open(self, group: str) -> bytes:
+        """Return the body of a message to ``group``.
+
+        Raises ``DecryptionFailed`` when no root of ``GCRYPT_PASSPHRASE`` sealed it for this group.
+        """
+        associated_data = _associated_data(group, self.sender, self.number, self.sent)
+        for passphrase in conf.passphrases:
+            aead = _aead(keys.root(passphrase), group, self.sender)
+            try:
+                return aead.open(_nonce(self.number), self.ciphertext, associated_data)
+            except DecryptionFailed:
+                continue
+        raise DecryptionFailed
+
+    def serialize(self) -> dict[str, str]:
+        """The channel layer's message; text, because not every serializer carries bytes."""
+        header = self.tag + self.sender + _integer(self.number) + _integer(self.sent)
+        data = base64.b64encode(header + self.ciphertext).decode()
+        return {"type": _MESSAGE_TYPE, "data": data}
+
+    @classmethod
+    def parse(cls, message: Any) -> Envelope:
+        """Read what the channel layer delivered.
+
+        Raises ``DecryptionFailed`` when it is no group message.
+        """
+        if not isinstance(message, Mapping) or message.get("type") != _MESSAGE_TYPE:
+            raise DecryptionFailed
+        try:
+            data = base64.b64decode(message["data"], validate=True)
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            raise DecryptionFailed from None
+        if len(data) < _HEADER_SIZE:
+            raise DecryptionFailed
+        integers = data[_TAG_SIZE + SENDER_SIZE : _HEADER_SIZE]
+        return cls(
+            tag=data[:_TAG_SIZE],
+            sender=data[_TAG_SIZE : _TAG_SIZE + SENDER_SIZE],
+            number=int.from_bytes(integers[:_INTEGER_SIZE], "big"),
+            sent=int.from_bytes(integers[_INTEGER_SIZE:], "big"),
+            ciphertext=data[_HEADER_SIZE:],
+        )
+
+
+class Body(NamedTuple):
+    """What is sealed: the payload, and what tells a receiver what came before it.
+
+    ``started`` is when the sender sent its first message to the group, ``previous`` when it sent
+    the one before this; in ns, 0 for none.
+    """
+
+    kind: Kind
+    started: int
+    previous: int
+    payload: bytes
+
+    def serialize(self) -> bytes:
+        """Return ``kind(1) ‖ started(8) ‖ previous(8) ‖ payload``."""
+        times = _integer(self.started) + _integer(self.previous)
+        return bytes((self.kind,)) + times + self.payload
+
+    @classmethod
+    def parse(cls, data: bytes) -> Body:
+        """Undo :meth:`serialize`. Raises ``DecryptionFailed`` when it is something else."""
+        if len(data) < 1 + 2 * _INTEGER_SIZE:
+            raise DecryptionFailed
+        try:
+            kind = Kind(data[0])
+        except ValueError:
+            raise DecryptionFailed from None
+        started = int.from_bytes(data[1 : 1 + _INTEGER_SIZE], "big")
+        previous = int.from_bytes(data[1 + _INTEGER_SIZE : 1 + 2 * _INTEGER_SIZE], "big")
+        return cls(kind, started, previous, data[1 + 2 * _INTEGER_SIZE :])
+
+
+def group_tag(group: str) -> bytes:
+    """The 16 bytes by which a message names its group."""
+    return sha256(group.encode())[:_TAG_SIZE]
+
+
+def layer_group(group: str) -> str:
+    """The name of ``group`` in the channel layer.
+
+    A hash, so that it is valid whatever the group is called, and does not collide with the group
+    of the same name that Channels' own ``group_add`` joins.
+    """
+    return RESERVED + group_tag(group).hex()
+
+
+def expiry_of(layer: Any) -> float:
+    """Seconds for which ``layer`` keeps a message."""
+    return float(getattr(layer, "expiry", _DEFAULT_EXPIRY))
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether ``error`` says that the Redis behind the channel layer is away.
+
+    It is told by its class: what is left of its traceback when Channels has passed it on no longer
+    names the layer.
+    """
+    redis = sys.modules.get("redis.exceptions")
+    return redis is not None and isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+
+
+@lru_cache(maxsize=_CACHED_KEYS)
+def _aead(root: bytes, group: str, sender: bytes) -> AesGcm:
+    return AesGcm(hkdf(root, info=b"gcrypt layer" + group.encode() + sender, length=32))
+
+
+def _nonce(number: int) -> bytes:
+    return bytes(4) + _integer(number)
+
+
+def _associated_data(group: str, sender: bytes, number: int, sent: int) -> bytes:
+    # The other three have fixed lengths, so no two lists of parts give the same bytes.
+    return group.encode() + sender + _integer(number) + _integer(sent)
+
+
+def _integer(value: int) -> bytes:
+    return value.to_bytes(_INTEGER_SIZE, "big")

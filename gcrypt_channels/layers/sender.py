@@ -1,0 +1,126 @@
+"""Sends sealed messages to groups, in an order that lets a receiver notice what is missing.
+
+Two rules:
+
+* No two messages share a key and a nonce. A key belongs to one group and one sender, and a sender
+  belongs to one event loop of one process.
+* Taking a message's number and handing it to the layer is one step, so that the messages of one
+  sender reach a group in the order of their numbers, and a number left out is a message lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any, Final
+
+from .. import keys
+from ..conf import conf
+from ..crypto.primitives import random_bytes
+from ..exceptions import TryAgainLater
+from .envelope import LAYER_TIMEOUT, SENDER_SIZE, Body, Envelope, Kind, layer_group
+from .locks import KeyedLock
+
+MAX_GROUPS: Final = 10_000
+"""For so many groups one sender counts; for more, it begins anew."""
+
+
+class _Count:
+    """What a sender knows of its messages to one group."""
+
+    __slots__ = ("number", "previous", "started")
+
+    def __init__(self, now: int) -> None:
+        self.number = 0
+        self.started = now
+        self.previous = 0
+
+
+class Sender:
+    """The sealing side of one event loop: an identity, and a counter for each group."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._start()
+        self.adopt(loop)
+
+    def _start(self) -> None:
+        self.id = random_bytes(SENDER_SIZE)
+        self._counts: dict[str, _Count] = {}
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve ``loop`` from now on; the locks of the loop before died with it."""
+        self.loop = loop
+        self.turns = KeyedLock()
+
+    def seal(self, group: str, kind: Kind, payload: bytes) -> Envelope:
+        """Seal the next message to ``group``; its number is spent, whatever becomes of it."""
+        now = time.time_ns()
+        count = self._counts.get(group)
+        if count is None:
+            if len(self._counts) >= MAX_GROUPS:
+                self._start()
+            count = self._counts[group] = _Count(now)
+        number, previous = count.number, count.previous
+        count.number, count.previous = number + 1, now
+        body = Body(kind, count.started, previous, payload)
+        return Envelope.seal(group, self.id, number, now, body.serialize())
+
+
+_senders: list[Sender] = []
+_senders_lock = threading.Lock()
+
+
+def current_sender() -> Sender:
+    """The sender of the running event loop.
+
+    A loop that is closed leaves its sender to the next one: every ``async_to_sync`` without a
+    running loop makes a new loop, and gaps are only seen among the messages of one sender.
+    """
+    loop = asyncio.get_running_loop()
+    with _senders_lock:
+        for sender in _senders:
+            if sender.loop is loop:
+                return sender
+        for sender in _senders:
+            if sender.loop.is_closed():
+                sender.adopt(loop)
+                return sender
+        sender = Sender(loop)
+        _senders.append(sender)
+        return sender
+
+
+def is_own(sender: bytes) -> bool:
+    """Whether this process sent a message with this sender."""
+    return any(each.id == sender for each in list(_senders))
+
+
+def _forget_senders() -> None:
+    global _senders_lock  # noqa: PLW0603 - the parent may have held it in another thread
+    _senders_lock = threading.Lock()
+    _senders.clear()
+
+
+os.register_at_fork(after_in_child=_forget_senders)
+
+
+async def send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
+    """Seal ``payload`` and send it to ``group`` through ``layer``.
+
+    Raises:
+        TryAgainLater: the layer did not take it within :data:`LAYER_TIMEOUT`.
+    """
+    keys.root(conf.passphrases[0])  # a mistake in the settings is not an outage of the layer
+    try:
+        await asyncio.wait_for(_send(layer, group, kind, payload), LAYER_TIMEOUT)
+    except Exception as error:
+        raise TryAgainLater("the channel layer is down") from error
+
+
+async def _send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
+    sender = current_sender()
+    async with sender.turns(group):
+        envelope = sender.seal(group, kind, payload)
+        await layer.group_send(layer_group(group), envelope.serialize())

@@ -1,0 +1,1 @@
+"""Closes connections when their session or user ends."""

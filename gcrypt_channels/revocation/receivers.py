@@ -1,0 +1,125 @@
+"""Receivers of Django's own signals, through which a session's end reaches its connections.
+
+None of them ever makes a login, a logout or a save fail, or wait. What happens inside a transaction
+is told when that is committed, and not at all when it is rolled back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial, wraps
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSessionStore
+from django.db import router, transaction
+from django.db.models.signals import post_delete, post_save
+from django.http import HttpRequest
+from django.utils import timezone
+
+from ..sessions.login import session_id_now, session_id_of_key
+from ..sessions.store import session_store
+from .revocation import Notice, announce
+
+logger = logging.getLogger(__name__)
+
+
+def register() -> None:
+    """Connect the receivers; for ``AppConfig.ready``."""
+    if not apps.is_installed("django.contrib.auth"):
+        return
+    user_logged_in.connect(logged_in)
+    user_logged_out.connect(logged_out)
+    for model in apps.get_models(include_auto_created=True):
+        if issubclass(model, get_user_model()):  # proxies and heirs send signals of their own
+            post_save.connect(user_saved, sender=model)
+            post_delete.connect(user_deleted, sender=model)
+    store = session_store()
+    if issubclass(store, DatabaseSessionStore):
+        with suppress(RuntimeError):  # the default engine, in a project without that app
+            post_delete.connect(session_deleted, sender=store.get_model_class())
+
+
+def _quiet(receiver: Callable[..., None]) -> Callable[..., None]:
+    """Log what goes wrong in ``receiver``: it is called in the middle of other people's work."""
+
+    @wraps(receiver)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            receiver(*args, **kwargs)
+        except Exception:
+            logger.exception("Connections were not told of the end of a session.")
+
+    return wrapper
+
+
+@_quiet
+def logged_out(sender: Any, request: HttpRequest | None, user: Any, **kwargs: Any) -> None:
+    """A logout; it is sent before the session is flushed."""
+    session = getattr(request, "session", None)
+    if session is not None:
+        _end_session(session_id_now(session), "logged out")
+    elif user is not None:
+        announce(Notice("recheck", str(user.pk)))  # by channels.auth.logout(), which does not say
+
+
+@_quiet
+def logged_in(sender: Any, request: HttpRequest | None, user: Any, **kwargs: Any) -> None:
+    """A login, which ends the session that was there before, if it was another one."""
+    session: SessionBase | None = getattr(request, "session", None)
+    if request is None or session is None:
+        return
+    before = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    if before:
+        ended = session_id_of_key(before)
+        if ended != session_id_now(session):
+            _end_session(ended, "logged in anew")
+
+
+@_quiet
+def session_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    """The row of a session is gone: by a flush, a new key, the admin, a query."""
+    if instance.expire_date > timezone.now():  # clearsessions deletes masses that ended long ago
+        notice = Notice("sessions", session_id_of_key(instance.session_key), "session ended")
+        transaction.on_commit(partial(announce, notice), using=using, robust=True)
+
+
+@_quiet
+def user_saved(
+    sender: Any,
+    instance: Any,
+    created: bool,
+    using: str,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    """A user changed, perhaps the password or ``is_active``."""
+    if created or (update_fields is not None and update_fields <= {"last_login"}):
+        return
+    notice = Notice("recheck", str(instance.pk))
+    transaction.on_commit(partial(announce, notice), using=using, robust=True)
+
+
+@_quiet
+def user_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    """A user is gone."""
+    notice = Notice("users", str(instance.pk), "account deleted")
+    transaction.on_commit(partial(announce, notice), using=using, robust=True)
+
+
+def _end_session(session_id: str, reason: str) -> None:
+    if not session_id:
+        return
+    tell = partial(announce, Notice("sessions", session_id, reason))
+    store = session_store()
+    if issubclass(store, DatabaseSessionStore):
+        using = router.db_for_write(store.get_model_class())
+        transaction.on_commit(tell, using=using, robust=True)
+    else:
+        tell()  # these engines have no transactions: what they did stays done

@@ -1,0 +1,133 @@
+"""Closes connections whose login has ended, on every process.
+
+What ends is told to all hubs as one control message::
+
+    {"op": "revoke", "sessions": {session_id: reason}, "users": {user_id: reason},
+     "recheck": [user_id, …]}
+
+The connections named are closed at once with 4401; those to be rechecked are looked up first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from asgiref.sync import async_to_sync
+
+from ..exceptions import NoSessionKey
+from ..groups import publish_control
+from ..hub.hub import Hub
+from ..hub.sweep import recheck_soon
+from ..hub.tasks import on_control
+from ..sessions.login import session_id_of_key
+
+logger = logging.getLogger(__name__)
+
+MAX_NOTICES = 500
+"""What one control message may name, which keeps it within the limits of a channel layer."""
+
+
+async def disconnect_user(user: Any, reason: str = "disconnected") -> None:
+    """Close every connection of ``user``, in all sessions and on all processes, with 4401.
+
+    It ends connections, not sessions: who is still logged in can connect again.
+
+    Args:
+        user: the user, of any model.
+        reason: told to the clients; 123 bytes at most.
+
+    Raises:
+        TryAgainLater: the channel layer is down, so only this process's connections were closed.
+    """
+    await _publish([Notice("users", str(user.pk), reason)])
+
+
+async def disconnect_session(session_key: str, reason: str = "disconnected") -> None:
+    """Close every connection of the session, on all processes, with 4401.
+
+    Args:
+        session_key: as in ``request.session.session_key``.
+        reason: told to the clients; 123 bytes at most.
+
+    Raises:
+        TryAgainLater: the channel layer is down, so only this process's connections were closed.
+    """
+    await _publish([Notice("sessions", session_id_of_key(session_key), reason)])
+
+
+disconnect_user_sync = async_to_sync(disconnect_user)
+disconnect_session_sync = async_to_sync(disconnect_session)
+
+
+class Notice(NamedTuple):
+    """That something ended, or may have.
+
+    ``subject`` is a session id for the kind ``"sessions"``, else the primary key of a user as a
+    string; the kind ``"recheck"`` needs no reason.
+    """
+
+    kind: str
+    subject: str
+    reason: str = ""
+
+
+def announce(notice: Notice) -> None:
+    """Tell all hubs soon, from wherever Django sends a signal; never waits and never fails.
+
+    A thread does it. The caller may be a request that must not wait for a channel layer that is
+    down, may be running on an event loop, and may be one of ten thousand rows being deleted.
+    """
+    _notices.append(notice)
+    _announcer.submit(_announce)
+
+
+_notices: deque[Notice] = deque()
+_announcer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gcrypt-announcer")
+
+
+def _announce() -> None:
+    notices = [_notices.popleft() for _ in range(min(len(_notices), MAX_NOTICES))]
+    if notices:  # else they went out with those before
+        try:
+            asyncio.run(_publish(notices))
+        except Exception:
+            logger.exception(
+                "Other processes may not know what ended; they find out within "
+                "GCRYPT['REVALIDATE_INTERVAL']."
+            )
+
+
+def _after_fork() -> None:
+    global _announcer  # noqa: PLW0603 - threads do not survive a fork
+    _announcer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gcrypt-announcer")
+    _notices.clear()  # the parent tells them
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+async def _publish(notices: list[Notice]) -> None:
+    message: dict[str, Any] = {"op": "revoke", "sessions": {}, "users": {}, "recheck": []}
+    for kind, subject, reason in notices:
+        if kind == "recheck":
+            message[kind].append(subject)
+        else:
+            message[kind].setdefault(subject, reason)
+    await publish_control(message)
+
+
+@on_control("revoke")
+async def revoke(hub: Hub, message: Mapping[str, Any]) -> None:
+    """Close the connections that a control message names, and look up those it casts doubt on."""
+    for index, ended in ((hub.by_session, message["sessions"]), (hub.by_user, message["users"])):
+        for subject, reason in ended.items():
+            for connection in list(index.get(subject, ())):
+                connection.abort(NoSessionKey.code, reason)
+    for user_id in message["recheck"]:
+        recheck_soon(hub, hub.by_user.get(user_id, ()))

@@ -1,0 +1,1 @@
+"""The login behind a connection, and whether it is still valid."""
