@@ -5,7 +5,6 @@ A synchronous caller uses the twins, ``broadcast_sync`` and ``group_send_sync``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,8 @@ from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from .conf import conf
+from .connection.inbox import is_reserved
+from .crypto import jsontext
 from .exceptions import LocalError
 from .hub.hub import check_group, deliver_here
 from .layers.envelope import CONTROL_GROUP, USER_GROUP, Kind
@@ -48,7 +49,7 @@ async def group_send(group: str, event: Mapping[str, Any]) -> None:
     """
     _check(group)
     kind = event.get("type")
-    if not isinstance(kind, str) or not kind or kind.startswith(("websocket.", "gcrypt.", "_")):
+    if not isinstance(kind, str) or not kind or kind[0] in "._" or is_reserved(kind):
         raise LocalError("An event needs a type that names a handler of the application's own.")
     await _publish(group, Kind.EVENT, _encode(event))
 
@@ -91,7 +92,7 @@ def _check(group: str) -> None:
 
 
 def _encode(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return jsontext.serialize(content).encode()
 
 
 broadcast_sync = async_to_sync(broadcast)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.dispatch import Signal
 
 from . import keys
 from .conf import conf, load_resolver, problems
-from .connection.connection import Connection, Receive, Send
-from .connection.daphne import completed
+from .connection.connection import Connection
+from .connection.daphne import patch_daphne_send
+from .connection.facade import facade_of
+from .connection.inbox import Receive
+from .crypto.psk import SessionKey
 from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
-from .hub.hub import current_hub
-from .hub.sweep import recheck_soon
+from .hub.hub import Hub, current_hub
 from .layers.envelope import is_outage
+from .outbox import Send
 from .protocol.classic import ClassicSession
-from .protocol.profiles import PROFILES, V1, V2
+from .protocol.profiles import PROFILES, V1, V2, Profile
 from .protocol.secure import SecureSession
 from .sessions.login import Login, login_of
 from .signals import connection_closed, connection_opened, connection_refused
@@ -52,7 +57,7 @@ class GcryptMiddleware:
         self,
         inner: Application,
         *,
-        profiles: Iterable[str] | None = None,
+        profiles: Iterable[Profile] | None = None,
         resolver: str | Callable[..., Any] | None = None,
         seal_outbound: bool = False,
     ) -> None:
@@ -84,7 +89,7 @@ class GcryptMiddleware:
         for passphrase in conf.passphrases:
             keys.root(passphrase)  # here rather than in the first connection: it takes a while
 
-    def _profiles(self) -> tuple[str, ...]:
+    def _profiles(self) -> tuple[Profile, ...]:
         return conf.profiles if self.profiles is None else self.profiles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,48 +97,21 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
-        send = completed(send)
+        send = patch_daphne_send(send)
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
-        offered = list(scope.get("subprotocols") or ())
-        profile = ""
-        try:
-            profile = negotiate(offered, self._profiles())
-            keyring, login = await self._resolve(scope)
-        except ProtocolError as error:
-            await _refuse(scope, send, error, offered)
-            await connection_refused.asend_robust(
-                GcryptMiddleware,
-                profile=profile,
-                path=scope.get("path", ""),
-                user_id="",
-                code=error.code,
-            )
+        connection = await self._admit(scope, receive, send)
+        if connection is None:
             return
-        session: SecureSession | ClassicSession
-        if profile == V2:
-            session = SecureSession(
-                role="server", max_message=conf.max_message_size, padding=conf.padding
-            )
-        else:
-            session = ClassicSession(keyring.passphrases, max_message=conf.max_message_size)
         hub = current_hub()
-        connection = Connection(
-            session,
-            receive,
-            send,
-            hub=hub,
-            path=scope.get("path", ""),
-            subprotocol=profile if profile in offered else None,
-            login=login,
-        )
         try:
-            # Before its first frame, so that no logout misses it.
-            await hub.add(connection)
-            recheck_soon(hub, [connection])  # a logout just before that was not told to it
-            await self._serve(connection, scope, keyring, offered)
+            await hub.add(connection)  # before its first frame, so that no logout misses it
+            await self._serve(connection, scope)
         except TryAgainLater as error:
             connection.fail(error)
+        except asyncio.CancelledError:
+            connection.abort(1012, "service restart")  # the server stops
+            raise
         except Exception as error:
             if is_outage(error):  # which is no fault of the application's own
                 connection.fail(TryAgainLater())
@@ -141,12 +119,34 @@ class GcryptMiddleware:
                 connection.abort(1011, "internal error")
                 raise
         finally:
-            await hub.discard(connection)
-            await connection.finish()
-            ended = connection_closed if connection.started else connection_refused
-            await ended.asend_robust(
-                GcryptMiddleware, **_facts(connection), code=connection.close_code
-            )
+            await self._end(connection, hub)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
+        """Negotiate the profile and find the keys; refuse the client if either is missing."""
+        offered = list(scope.get("subprotocols") or ())
+        path = scope.get("path", "")
+        profile: Profile | None = None
+        try:
+            profile = negotiate(offered, self._profiles())
+            keyring, login = await self._resolve(scope)
+            session, key = _session(profile, keyring, offered)
+        except ProtocolError as error:
+            logger.warning("%r: refused with %d: %s.", path, error.code, error.reason)
+            await _refuse(send, path, profile, offered, error.code, error.reason)
+            return None
+        except ImproperlyConfigured:
+            await _refuse(send, path, profile, offered, 1011, "internal error")
+            raise
+        return Connection(
+            session,
+            receive,
+            send,
+            hub=current_hub(),
+            path=path,
+            subprotocol=profile if profile in offered else None,
+            login=login,
+            key=key,
+        )
 
     async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         try:
@@ -161,29 +161,33 @@ class GcryptMiddleware:
             raise NoSessionKey
         return keyring, login
 
-    async def _serve(
-        self, connection: Connection, scope: Scope, keyring: keys.Keyring, offered: list[str]
-    ) -> None:
+    async def _serve(self, connection: Connection, scope: Scope) -> None:
         """Handshake where the profile has one, then run the application."""
-        if connection.profile == V2:
-            key = keyring.session_key(_named_kid(offered))
-            subprotocols = await connection.handshake(
-                key.kid, key.psk, timeout=conf.handshake_timeout
-            )
-            if subprotocols is None:
-                return
-        else:
+        if connection.profile == V1:
+            offered = scope.get("subprotocols") or ()
             subprotocols = tuple(each for each in offered if not each.startswith("gcrypt."))
-        outbound = connection.send if self.seal_outbound else connection.refuse_plaintext
+        else:
+            done = await connection.handshake(timeout=conf.handshake_timeout)
+            if done is None:
+                return
+            subprotocols = done.subprotocols
+        connection.seals = self.seal_outbound
         await current_hub().join_user(connection)
         connection.start()
-        await connection_opened.asend_robust(GcryptMiddleware, **_facts(connection))
+        await _send_signal(connection_opened, connection)
         await self.inner(
-            _inner_scope(scope, connection, subprotocols), connection.receive, outbound
+            _inner_scope(scope, connection, subprotocols), connection.receive, connection.send
         )
 
+    async def _end(self, connection: Connection, hub: Hub) -> None:
+        """Forget the connection, close it if the application did not, and tell of its end."""
+        await hub.discard(connection)
+        await connection.finish()
+        ended = connection_closed if connection.started else connection_refused
+        await _send_signal(ended, connection, code=connection.close_code)
 
-def negotiate(offered: list[str], enabled: Iterable[str]) -> str:
+
+def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
     """The profile for a client's offered subprotocols, in the server's order of preference.
 
     A client that names no ``gcrypt.*`` subprotocol is an existing g-crypt page: ``gcrypt.v1``.
@@ -206,13 +210,24 @@ def _named_kid(offered: list[str]) -> bytes | None:
     return None
 
 
-def _facts(connection: Connection) -> dict[str, str]:
-    """What the signals tell of a connection."""
-    return {
-        "profile": connection.profile,
-        "path": connection.path,
-        "user_id": connection.user_id,
-    }
+def _session(
+    profile: Profile, keyring: keys.Keyring, offered: list[str]
+) -> tuple[SecureSession | ClassicSession, SessionKey | None]:
+    """The protocol's side of a connection, and the key of its handshake if it has one."""
+    if profile == V1:
+        return ClassicSession(keyring.passphrases, max_message=conf.max_message_size), None
+    session = SecureSession(role="server", max_message=conf.max_message_size, padding=conf.padding)
+    return session, keyring.session_key(_named_kid(offered))
+
+
+async def _send_signal(signal: Signal, connection: Connection, **more: Any) -> None:
+    await signal.asend_robust(
+        GcryptMiddleware,
+        profile=connection.profile,
+        path=connection.path,
+        user_id=connection.user_id,
+        **more,
+    )
 
 
 def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[str]) -> Scope:
@@ -221,19 +236,24 @@ def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[st
     extensions.pop("websocket.http.response", None)
     return {
         **scope,
-        "gcrypt": connection,
+        "gcrypt": facade_of(connection),
         "subprotocols": list(subprotocols),
         "extensions": extensions,
     }
 
 
-async def _refuse(scope: Scope, send: Send, error: ProtocolError, offered: list[str]) -> None:
-    """Accept, so that a browser sees the code, then close.
+async def _refuse(
+    send: Send, path: str, profile: Profile | None, offered: list[str], code: int, reason: str
+) -> None:
+    """Accept, so that a browser sees the code, then close, and tell of it.
 
     The accept names one of the offered subprotocols, or Chromium would fail the connection before
-    it saw the close.
+    it saw the close. The close has a reason with ``gcrypt.v1`` alone.
     """
-    logger.warning("%r: refused with %d.", scope.get("path", ""), error.code)
-    profiles = [each for each in offered if each in PROFILES] or offered
-    await send({"type": "websocket.accept", "subprotocol": profiles[0] if profiles else None})
-    await send({"type": "websocket.close", "code": error.code, "reason": error.reason})
+    names = [each for each in offered if each in PROFILES] or offered
+    await send({"type": "websocket.accept", "subprotocol": names[0] if names else None})
+    told = reason if profile == V1 else ""
+    await send({"type": "websocket.close", "code": code, "reason": told})
+    await connection_refused.asend_robust(
+        GcryptMiddleware, profile=profile or "", path=path, user_id="", code=code
+    )

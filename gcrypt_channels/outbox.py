@@ -1,54 +1,65 @@
-"""The ordered writer of one connection: whoever sends, frames leave in the order of their counters.
+"""Serialises the writes of one connection.
 
-A message is sealed, and so takes its counter, in the step that hands its frame to the server, by a
-task of the writer's own. Cancelling a sender therefore only stops its waiting: a frame that has its
-counter is always sent, and one that was dropped never had any.
+A message is sealed immediately before it is sent, so nonces follow the send order, whichever task
+or thread sends. Cancelling a sender does not cancel the write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
 
+from .asynctasks import start_task
 from .exceptions import LocalError, ProtocolError
 
 Event = Mapping[str, Any]
+"""An ASGI event."""
+
 Send = Callable[[Any], Awaitable[None]]
-Seal = Callable[[], Iterable[Any]]
-"""Seals a message, and yields what `send` takes: the events or frames that carry it."""
+"""The server's ``send``, which takes an ASGI event; for a client, that of its socket."""
 
-T = TypeVar("T")
+MIN_CHARGE: Final = 256
+"""Bytes that a waiting item counts at least, so that many small ones are bounded as well."""
 
 
-def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run ``work`` in a task of its own, so that cancelling the caller does not cancel it.
-
-    Where Python can (3.12), it runs at once up to its first suspension: a message that the server
-    takes without waiting costs no pass of the event loop.
-    """
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
-    return loop.create_task(work)
+def as_event(frame: str | bytes) -> Event:
+    """The ASGI event that sends ``frame``."""
+    if isinstance(frame, str):
+        return {"type": "websocket.send", "text": frame}
+    return {"type": "websocket.send", "bytes": frame}
 
 
 class Outgoing:
-    """Something to seal and send when its turn comes."""
+    """An item of the queue: a message to seal, or a function that makes what is sent.
 
-    __slots__ = ("_done", "_error", "_waiter", "seal", "size")
+    Attributes:
+        message: the plaintext; ``None`` where ``make`` is given.
+        make: yields what ``send`` takes, already sealed.
+        group: the group whose message it is; ``""`` if it is the application's own.
+        charge: bytes that it counts while it waits.
+    """
 
-    def __init__(self, seal: Seal, size: int) -> None:
-        self.seal = seal
-        self.size = size
+    __slots__ = ("_done", "_error", "_waiter", "charge", "group", "make", "message")
+
+    def __init__(
+        self,
+        message: str | bytes | None,
+        make: Callable[[], Iterable[Any]] | None,
+        charge: int,
+        group: str,
+    ) -> None:
+        self.message = message
+        self.make = make
+        self.charge = charge
+        self.group = group
         self._done = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def finish(self, error: Exception | None = None) -> None:
-        """Let those who wait go on, or fail."""
+        """Wake the sender, which raises ``error`` if there is one."""
         self._done = True
         self._error = error
         if self._waiter is not None and not self._waiter.done():
@@ -64,65 +75,140 @@ class Outgoing:
 
 
 class Outbox:
-    """A queue and its writer.
+    """A queue of messages and the one task that writes them.
 
     Attributes:
-        backlog: what waits to be sealed, in bytes of plaintext.
+        backlog: bytes of plaintext that wait, each item counting at least :data:`MIN_CHARGE`.
     """
 
+    __slots__ = (
+        "_on_idle",
+        "_on_lost",
+        "_on_refused",
+        "_queue",
+        "_seal",
+        "_send",
+        "_wrap",
+        "_writer",
+        "_writing",
+        "backlog",
+    )
+
     def __init__(
-        self, send: Send, *, on_idle: Callable[[], None], on_lost: Callable[[], None]
+        self,
+        send: Send,
+        *,
+        seal: Callable[[Any], Iterable[Any]],
+        wrap: Callable[[Any], Any] | None = None,
+        on_idle: Callable[[], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
+        on_refused: Callable[[str, Exception], None] | None = None,
     ) -> None:
-        """``on_idle`` is called when the queue has run empty, ``on_lost`` when ``send`` failed."""
+        """Make an empty queue.
+
+        Args:
+            send: takes what is written.
+            seal: turns a message into its frames.
+            wrap: turns a frame into what ``send`` takes, where that is something else.
+            on_idle: called when the queue has become empty.
+            on_lost: called when ``send`` raised; nothing can follow.
+            on_refused: called with the group when a group's message could not be sealed.
+        """
         self.backlog = 0
         self._send = send
+        self._seal = seal
+        self._wrap = wrap
         self._on_idle = on_idle
         self._on_lost = on_lost
-        self._queue: deque[Outgoing] = deque()
+        self._on_refused = on_refused
+        self._queue: deque[Outgoing] | None = None  # made when something has to wait
         self._writing = False
         self._writer: asyncio.Task[None] | None = None
 
-    def put(self, seal: Seal, size: int = 0) -> Outgoing:
-        """Queue what ``seal`` will make, ``size`` bytes of plaintext, and see it written."""
-        item = Outgoing(seal, size)
-        self._queue.append(item)
-        self.backlog += size
-        if not self._writing:
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return not self._writing
+
+    def put(self, message: str | bytes, group: str = "") -> Outgoing:
+        """Queue a message, and start the writer if it is idle."""
+        return self._put(Outgoing(message, None, max(len(message), MIN_CHARGE), group))
+
+    def put_made(self, make: Callable[[], Iterable[Any]], group: str = "") -> Outgoing:
+        """Queue what ``make`` yields when its turn comes, and start the writer if it is idle."""
+        return self._put(Outgoing(None, make, MIN_CHARGE, group))
+
+    def _put(self, item: Outgoing) -> Outgoing:
+        self.backlog += item.charge
+        if self._writing:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(item)
+        else:
             self._writing = True
-            self._writer = start_task(self._write())
+            self._writer = start_task(self._write(item))
         return item
 
     def discard(self) -> None:
-        """Drop everything that has no counter yet."""
-        while self._queue:
-            item = self._queue.popleft()
-            self.backlog -= item.size
+        """Drop everything that was not sealed yet."""
+        queue, self._queue = self._queue, None
+        for item in queue or ():
+            self.backlog -= item.charge
             item.finish()
 
-    async def drained(self) -> None:
-        """Wait until the server has taken everything."""
-        if self._writing and self._writer is not None:
-            await asyncio.wait([self._writer])
+    async def drained(self, timeout: float | None = None) -> bool:
+        """Wait until the server has taken everything; false if ``timeout`` seconds passed first."""
+        if not self._writing or self._writer is None:
+            return True
+        done, _ = await asyncio.wait([self._writer], timeout=timeout)
+        return bool(done)
 
-    async def _write(self) -> None:
+    def cancel(self) -> None:
+        """Give up what is being written; :meth:`drained` tells when that has ended."""
+        self.discard()
+        if self._writing and self._writer is not None:
+            self._writer.cancel()
+
+    async def _write(self, item: Outgoing) -> None:
         try:
-            while self._queue:
-                item = self._queue.popleft()
-                try:
-                    for event in item.seal():
-                        await self._send(event)
-                except (LocalError, ProtocolError) as error:
-                    item.finish(error)  # it was not sealed: the session is as it was
-                except Exception as error:  # noqa: BLE001 - servers raise what they like
-                    # A frame that has its counter did not get through: nothing can follow it.
-                    self._on_lost()
-                    item.finish(error)
-                    while self._queue:
-                        self._queue.popleft().finish(error)
-                else:
-                    item.finish()
-                self.backlog -= item.size
-                if not self._queue:
+            while True:
+                await self._write_one(item)
+                self.backlog -= item.charge
+                if not self._queue and self._on_idle is not None:
                     self._on_idle()
+                if not self._queue:
+                    return
+                item = self._queue.popleft()
+        except BaseException as error:
+            # A sealed frame did not get through: nothing can follow it.
+            failure = error if isinstance(error, Exception) else OSError("the write was cancelled")
+            queue, self._queue = self._queue, None
+            for each in (item, *(queue or ())):
+                self.backlog -= each.charge
+                each.finish(failure)
+            if self._on_lost is not None:
+                self._on_lost()
+            if not isinstance(error, Exception):
+                raise
         finally:
+            self._queue = None
             self._writing = False
+
+    async def _write_one(self, item: Outgoing) -> None:
+        send, wrap = self._send, self._wrap
+        try:
+            if item.make is not None:
+                for event in item.make():
+                    await send(event)
+            elif wrap is not None:
+                for frame in self._seal(item.message):
+                    await send(wrap(frame))
+            else:
+                for frame in self._seal(item.message):
+                    await send(frame)
+        except (LocalError, ProtocolError) as error:
+            item.finish(error)  # it was not sealed, and the session is as it was
+            if item.group and self._on_refused is not None:
+                self._on_refused(item.group, error)
+        else:
+            item.finish()

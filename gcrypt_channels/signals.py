@@ -25,4 +25,4 @@ connection_closed = Signal()
 
 connection_refused = Signal()
 """A connection ended before it reached the application: no key, no profile, a failed handshake, or
-a client that left during it (then ``code`` is the client's own, 1006 if it gave none)."""
+a client that left during it, which is 1006."""

@@ -17,7 +17,7 @@ from django.utils.functional import LazyObject
 
 from . import keys
 from .conf import conf
-from .connection.connection import GAP_EVENT
+from .connection.inbox import GAP_EVENT
 from .exceptions import LocalError
 from .protocol.classic import ClassicSession
 from .protocol.events import Accepted, Bytes, Closed, Gap, HelloReceived, Text

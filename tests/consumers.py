@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from channels.generic.websocket import (
     AsyncWebsocketConsumer,
     WebsocketConsumer,
 )
 
 from gcrypt_channels import EncryptedJsonConsumer
+from gcrypt_channels.connection.connection import Connection
+from gcrypt_channels.connection.facade import connection_of
 
 
 class AsyncEcho:
@@ -40,6 +44,13 @@ class SyncEchoMixinLast(SyncEcho, WebsocketConsumer, EncryptedJsonConsumer):
 
 class PlainEcho(AsyncEcho, AsyncWebsocketConsumer):
     """Without the mixin: what it sends is plaintext."""
+
+
+def internals(consumer: Any) -> Connection:
+    """The connection behind a consumer's small facade."""
+    connection = connection_of(consumer.gcrypt)
+    assert connection is not None
+    return connection
 
 
 ECHO_CONSUMERS = [

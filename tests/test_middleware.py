@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import GcryptMiddleware
 from gcrypt_channels.connection.connection import Connection
+from gcrypt_channels.connection.facade import connection_of
 from gcrypt_channels.crypto.classic import Crypt
 from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring
@@ -25,16 +26,15 @@ V1, V2 = "gcrypt.v1", "gcrypt.v2"
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """The smallest application that uses its connection."""
-    connection = scope["gcrypt"]
     while (event := await receive())["type"] != "websocket.disconnect":
         if event["type"] == "websocket.connect":
-            await connection.send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept"})
         else:
-            await connection.send({**event, "type": "websocket.send"})
+            await send({**event, "type": "websocket.send"})
 
 
 def wire(inner: Any = echo, *, subprotocols: Any = (V2,), **options: Any) -> Wire:
-    options.setdefault("resolver", resolver)
+    options = {"resolver": resolver, "seal_outbound": True, **options}
     return Wire(GcryptMiddleware(inner, **options), subprotocols=subprotocols)
 
 
@@ -113,7 +113,7 @@ async def test_the_application_starts_behind_the_handshake_and_not_before() -> N
     await server.until(3)
     [scope] = started
     assert scope["subprotocols"] == ["tea", "coffee"]
-    assert isinstance(scope["gcrypt"], Connection)
+    assert isinstance(connection_of(scope["gcrypt"]), Connection)
     assert scope["gcrypt"].profile == V2
     assert server.opened(2) == [Accepted(None)]
     server.send("text")
@@ -204,10 +204,10 @@ async def test_a_server_that_refuses_a_close_code_gets_another(profile: str) -> 
     import_module("daphne.ws_protocol")  # which is what makes a server suspicious
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
-        await scope["gcrypt"].send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept"})
         await scope["gcrypt"].close(1011, "internal error")
 
-    middleware = GcryptMiddleware(inner, resolver=resolver)
+    middleware = GcryptMiddleware(inner, resolver=resolver, seal_outbound=True)
 
     async def like_daphne(scope: Any, receive: Any, send: Any) -> None:
         async def picky(event: Any) -> None:
@@ -250,14 +250,14 @@ async def test_the_messages_before_a_bad_frame_are_answered_and_none_behind_it()
         "websocket.disconnect",
     ]
     assert received[-1]["code"] == 4400
-    assert server.close == {"type": "websocket.close", "code": 4400, "reason": "invalid frame"}
+    assert server.close == {"type": "websocket.close", "code": 4400, "reason": ""}
 
 
 async def test_the_clients_authenticated_close_tells_code_and_reason() -> None:
     received: list[Any] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
-        await scope["gcrypt"].send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept"})
         while (event := await receive())["type"] != "websocket.disconnect":
             pass
         received.append(event)
@@ -306,7 +306,7 @@ async def test_a_classic_client_of_the_older_passphrase_is_answered_under_it(
 async def test_a_classic_client_without_a_subprotocol_may_choose_among_the_applications() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         assert scope["subprotocols"] == ["chat"]
-        await scope["gcrypt"].send({"type": "websocket.accept", "subprotocol": "chat"})
+        await send({"type": "websocket.accept", "subprotocol": "chat"})
 
     server = wire(inner, subprotocols=["chat"])
     await server.end()
@@ -398,7 +398,7 @@ async def test_plaintext_from_a_consumer_is_refused_with_1011_and_an_error(
         await send({"type": "websocket.send", "bytes": b"canary"})
         assert (await receive())["code"] == 1011
 
-    server = wire(leaking, subprotocols=[profile])
+    server = wire(leaking, subprotocols=[profile], seal_outbound=False)
     if profile == V2:
         await server.handshake()
     await server.end()
@@ -416,7 +416,7 @@ async def test_plaintext_from_a_thread_with_a_loop_of_its_own_is_refused_as_well
 
         await asyncio.get_running_loop().run_in_executor(None, leak)
 
-    server = wire(leaking)
+    server = wire(leaking, seal_outbound=False)
     await server.handshake()
     await server.end()
     assert server.opened(2) == [Closed(1011, "internal error")]
@@ -439,7 +439,7 @@ async def test_an_http_response_cannot_be_sent_over_the_websocket() -> None:
         assert scope["extensions"] == {"tls": {}}
         await send({"type": "websocket.http.response.start", "status": 403})
 
-    application = GcryptMiddleware(inner, resolver=resolver)
+    application = GcryptMiddleware(inner, resolver=resolver, seal_outbound=True)
 
     async def with_extensions(scope: Any, receive: Any, send: Any) -> None:
         extensions: Any = {"websocket.http.response": {}, "tls": {}}
@@ -457,7 +457,7 @@ async def test_an_http_response_cannot_be_sent_over_the_websocket() -> None:
 
 async def test_an_application_that_returns_closes_the_connection() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
-        await scope["gcrypt"].send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept"})
 
     server = wire(inner)
     await server.handshake()
@@ -478,13 +478,14 @@ async def test_an_exception_of_the_application_propagates_and_closes_with_1011()
     assert server.close == {"type": "websocket.close", "code": 1011, "reason": ""}
 
 
-async def test_a_cancelled_application_lets_go_of_the_socket() -> None:
+async def test_a_cancelled_application_ends_with_an_authentic_1012() -> None:
     server = wire()
     await server.open()
     server.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await server.end()
-    assert server.close["code"] == 1000
+    assert server.opened(3) == [Closed(1012, "service restart")]
+    assert server.close["code"] == 1012
 
 
 # Around it
@@ -515,7 +516,7 @@ async def test_the_servers_scope_is_not_changed() -> None:
 
 def test_one_middleware_serves_many_connections_without_keeping_any() -> None:
     async def serve() -> None:
-        middleware = GcryptMiddleware(echo, resolver=resolver)
+        middleware = GcryptMiddleware(echo, resolver=resolver, seal_outbound=True)
         before = dict(vars(middleware))
         servers = [Wire(middleware) for _ in range(10)]
         for number, server in enumerate(servers):

@@ -156,14 +156,14 @@ async def test_a_client_with_the_wrong_key_is_refused(told: list[Any]) -> None:
     assert told == [("refused", facts(code=4400))]
 
 
-async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with_its_own_code(
+async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with_1006(
     told: list[Any],
 ) -> None:
     client = Client(application(), "gcrypt.v2")
     await client.connect()
     await client.receive_from()
     await client.left()
-    assert told == [("refused", facts(code=1001))]
+    assert told == [("refused", facts(code=1006))]
 
 
 async def test_a_mistake_of_the_project_refuses_the_client_with_1011(told: list[Any]) -> None:

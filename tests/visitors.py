@@ -28,7 +28,6 @@ from django.urls import include, path
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.hub.hub import current_hub
-from gcrypt_channels.hub.sweep import sweep
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Accepted, Closed, Event, HelloReceived, Text
 from gcrypt_channels.protocol.secure import SecureSession
@@ -291,7 +290,7 @@ class Socket(WebsocketCommunicator):
 
 async def sweep_now() -> None:
     """Look up all logins, and wait for the end of it."""
-    await sweep(current_hub())
+    await current_hub().sweep()
 
 
 async def announced() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,10 +11,11 @@ from websockets.asyncio.client import ClientConnection as Socket
 from websockets.exceptions import ConnectionClosed as SocketClosed
 from websockets.exceptions import WebSocketException
 
+from ..asynctasks import start_task
 from ..crypto import jsontext
 from ..crypto.psk import SessionKey
 from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
-from ..outbox import Outbox, Seal, start_task
+from ..outbox import Outbox, Outgoing
 from ..protocol.classic import ClassicSession
 from ..protocol.events import Accepted, Bytes, Closed, Event, Gap, HelloReceived, Text
 from ..protocol.profiles import V1
@@ -54,7 +55,7 @@ class ClientConnection:
         self._socket = socket
         self._session = session
         self._on_gap = on_gap
-        self._outbox = Outbox(socket.send, on_idle=_nothing, on_lost=_nothing)
+        self._outbox = Outbox(socket.send, seal=session.seal)
         self._end: Closed | None = None
         self._authentic = False
 
@@ -72,7 +73,7 @@ class ClientConnection:
             LocalError: this profile cannot carry the message; nothing was sent.
         """
         self._check_open()
-        await self._write(lambda: self._session.seal(message), len(message))
+        await self._written(self._outbox.put(message))
 
     async def send_json(self, value: object) -> None:
         """Send a value as JSON text. See :meth:`send`."""
@@ -198,9 +199,12 @@ class ClientConnection:
 
     # Frames
 
-    async def _write(self, seal: Seal, size: int = 0) -> None:
+    async def _write(self, make: Callable[[], Iterable[str | bytes]]) -> None:
+        await self._written(self._outbox.put_made(make))
+
+    async def _written(self, item: Outgoing) -> None:
         try:
-            await self._outbox.put(seal, size).wait()
+            await item.wait()
         except SocketClosed as error:
             # What came before the end may still be unread, and so may an authenticated close.
             raise self._closed(error) from None
@@ -228,7 +232,3 @@ class ClientConnection:
             logger.warning("%d messages of the group %r were lost.", gap.missed, gap.group)
         else:
             self._on_gap(gap.group, gap.missed)
-
-
-def _nothing() -> None:
-    pass

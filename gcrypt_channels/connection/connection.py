@@ -1,46 +1,112 @@
-"""An encrypted WebSocket with an owner and groups: what the application and the hub hold."""
+"""One encrypted WebSocket between its ASGI server and its application."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import Protocol
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from functools import wraps
+from threading import get_ident
+from typing import Concatenate, Final, ParamSpec, Protocol
 
-from ..conf import conf
-from ..exceptions import TryAgainLater
-from ..outbox import Event, Send
+from ..crypto.psk import SessionKey
+from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
+from ..outbox import Event, Outbox, Outgoing, Send, as_event
 from ..protocol.classic import ClassicSession
+from ..protocol.events import Bytes, Closed, HandshakeDone, Text
+from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
 from ..sessions.login import NOBODY, Login
-from .inbox import Receive
-from .sealedsocket import SealedSocket, at_home, sends
+from .backlog import Backlog
+from .inbox import Inbox, Receive
 
-__all__ = ["GAP_EVENT", "Connection", "Event", "Receive", "Send"]
+logger = logging.getLogger(__name__)
 
-GAP_EVENT = "gcrypt.gap"
-"""The event by which a consumer hears that group messages were lost."""
+P = ParamSpec("P")
 
-INBOX_CAPACITY = 100
-"""Group events that may wait for one consumer; the default capacity of a Channels layer."""
+END_TIMEOUT: Final = 5.0
+"""Seconds that the server has to report the end of a socket that has in effect ended."""
 
 
 class Switchboard(Protocol):
     """What a connection needs of the hub."""
 
-    async def join(self, connection: Connection, group: str) -> None: ...
+    async def join(self, connection: Connection, group: str) -> None:
+        """Make ``connection`` a member of ``group``."""
 
-    async def leave(self, connection: Connection, group: str) -> None: ...
+    async def leave(self, connection: Connection, group: str) -> None:
+        """End its membership."""
 
 
-class Connection(SealedSocket):
-    """One encrypted WebSocket; ``scope["gcrypt"]`` of the application.
+def on_own_loop(
+    method: Callable[Concatenate[Connection, P], Coroutine[object, object, None]],
+) -> Callable[Concatenate[Connection, P], Coroutine[object, object, None]]:
+    """Run ``method`` on the connection's own event loop.
+
+    ``async_to_sync`` in a foreign thread brings a loop of its own, and two loops must not
+    interleave in one connection.
+    """
+
+    @wraps(method)
+    async def wrapper(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        call = method(self, *args, **kwargs)
+        if get_ident() == self._thread:
+            await call
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.loop))
+
+    return wrapper
+
+
+class Connection:
+    """A session bound to one ASGI socket, with its login and its groups.
 
     Attributes:
-        login: whose connection it is.
+        profile: the profile that was agreed on.
+        path: the path of the WebSocket's URL.
+        login: the login that the connection was opened with.
         session_id: names the login session in the hub; ``""`` if there is none.
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
-        groups: the groups joined.
-        hears_gaps: whether the application has a handler for :data:`GAP_EVENT`.
+        groups: the groups joined, each with the inboxes that its events go to.
+        inbox: what the application receives.
+        seals: whether messages are sealed; else plaintext of the application is refused.
+        started: whether the application has been started.
+        closed: whether the end has begun; nothing is delivered in either direction any more.
+        close_code: the code that it ended with; 1006 until then.
+        authentic: whether the end was told under encryption, by either side.
+        loop: the event loop that the connection lives on.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_accepted",
+        "_backlog",
+        "_hub",
+        "_key",
+        "_lost",
+        "_opened",
+        "_outbox",
+        "_peer_close",
+        "_session",
+        "_subprotocol",
+        "_thread",
+        "_undelivered",
+        "authentic",
+        "close_code",
+        "closed",
+        "groups",
+        "inbox",
+        "login",
+        "loop",
+        "path",
+        "profile",
+        "seals",
+        "session_id",
+        "started",
+        "user_id",
+    )
 
     def __init__(
         self,
@@ -52,106 +118,359 @@ class Connection(SealedSocket):
         path: str = "",
         subprotocol: str | None = None,
         login: Login = NOBODY,
+        key: SessionKey | None = None,
     ) -> None:
-        """``subprotocol`` is what the accept has to name, whatever the application chooses."""
-        super().__init__(session, receive, send, path=path, subprotocol=subprotocol)
+        """Make the connection; it does nothing by itself.
+
+        Args:
+            session: the protocol's side of it.
+            receive: the server's.
+            send: the server's.
+            hub: where groups are joined.
+            path: the path of the WebSocket's URL.
+            subprotocol: what the accept has to name, whatever the application chooses.
+            login: the login that the scope stands for.
+            key: the key of the handshake; it is dropped with it.
+        """
+        self.profile: Profile = session.profile
+        self.path = path
         self.login = login
         self.session_id = login.session_id
         self.user_id = login.user_id
-        self.groups: set[str] = set()
-        self.hears_gaps = False
+        self.groups: dict[str, tuple[Inbox, ...]] = {}
+        self.seals = False
+        self.started = False
+        self.closed = False
+        self.close_code = 1006
+        self.authentic = False
+        self.loop = asyncio.get_running_loop()
+        self.inbox = Inbox(receive, self._open)
+        self._thread = get_ident()  # a thread runs one loop at a time
         self._hub = hub
-        self._held: deque[tuple[str, int]] = deque()
-        self._held_size = 0
-        self._unsent: Counter[str] = Counter()
-        self._undelivered: Counter[str] = Counter()
+        self._session = session
+        self._subprotocol = subprotocol
+        self._key = key
+        self._opened = False
+        self._accepted = False
+        self._lost = False
+        self._peer_close: Closed | None = None
+        self._undelivered: Counter[str] | None = None
+        self._outbox = Outbox(
+            send,
+            seal=session.seal,
+            wrap=as_event,
+            on_idle=self._on_idle,
+            on_lost=self._on_lost,
+            on_refused=self._on_refused,
+        )
+        self._backlog = Backlog(self._outbox, session)
 
-    # What the application calls
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.profile} {self.path!r}>"
 
-    async def receive(self) -> Event:
-        """The ``receive`` of the ASGI application: opened messages, group events, the end."""
-        if self._undelivered and not self._inbox:
-            self._tell(self._undelivered)
-        return await super().receive()
+    # The application
 
-    @at_home
-    async def join(self, group: str) -> None:
-        """Receive what :func:`~gcrypt_channels.broadcast` and ``group_send`` send to ``group``."""
+    @property
+    def receive(self) -> Receive:
+        """The ``receive`` of the application: opened messages, group events, the end."""
+        return self.inbox.get
+
+    async def send(self, event: Event) -> None:
+        """The ``send`` of the application. What is sent behind the end is dropped.
+
+        Raises:
+            MessageTooBig: the message is over what the client accepts; nothing was sent.
+            LocalError: the event cannot be sent now, or not by this profile; nothing was sent.
+            ValueError: it is no event that an application sends over a WebSocket.
+        """
+        if event["type"] != "websocket.send" or get_ident() != self._thread:
+            await self._send_event(event)
+        elif not self.closed:
+            await self._send_message(event)
+
+    @on_own_loop
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection behind what was sent so far; does nothing the second time.
+
+        Args:
+            code: the close code that the client sees.
+            reason: told to the client, under encryption but with ``gcrypt.v1``; at most 123 bytes.
+
+        Raises:
+            LocalError: the code or the reason cannot be sent; nothing has happened.
+        """
+        item = self._end(code, reason)
+        if item is not None:
+            await self._written(item)
+
+    @on_own_loop
+    async def join(self, group: str, inbox: Inbox | None = None) -> None:
+        """Receive what :func:`~gcrypt_channels.broadcast` and ``group_send`` send to ``group``.
+
+        Its events go to ``inbox``, which is the connection's own unless a consumer has another.
+
+        Raises:
+            TryAgainLater: the channel layer is down.
+            LocalError: the name cannot be a group's.
+        """
         await self._hub.join(self, group)
+        if inbox is None:
+            inbox = self.inbox
+        inboxes = self.groups.get(group)
+        if inboxes is not None and inbox not in inboxes:
+            self.groups[group] = (*inboxes, inbox)
 
-    @at_home
-    async def leave(self, group: str) -> None:
+    @on_own_loop
+    async def leave(self, group: str, inbox: Inbox | None = None) -> None:
         """Undo :meth:`join`; leaving a group that was not joined does nothing."""
-        await self._hub.leave(self, group)
+        left = self.inbox if inbox is None else inbox
+        inboxes = tuple(each for each in self.groups.get(group, ()) if each is not left)
+        if inboxes:
+            self.groups[group] = inboxes
+        else:
+            await self._hub.leave(self, group)
 
-    # What the hub calls
+    # The middleware
+
+    async def handshake(self, *, timeout: float) -> HandshakeDone | None:
+        """Greet the client under the key, and wait for its reply for ``timeout`` seconds.
+
+        Returns ``None`` if the connection ended instead: the client left, did not hold the key, or
+        took too long.
+        """
+        await self._written(self._outbox.put_made(self._greeting))
+        timer = self.loop.call_later(timeout, self.fail, HandshakeTimeout())
+        try:
+            event = await self.inbox.get()
+        finally:
+            timer.cancel()
+        done: HandshakeDone | None = event.get("handshake")
+        return done
+
+    def start(self) -> None:
+        """Open the stream of events with the one that starts the application."""
+        self.started = True
+        self.inbox.put({"type": "websocket.connect"})
+
+    def fail(self, error: ProtocolError, cause: str = "") -> None:
+        """End the connection over ``error``: one close code; the log alone tells the ``cause``."""
+        if not self.closed:
+            logger.warning("%r: closed with %d: %s.", self.path, error.code, cause or error.reason)
+            self.abort(error.code, error.reason)
+
+    def abort(self, code: int, reason: str = "") -> None:
+        """Close at once: what still waits is dropped, in both directions."""
+        if not self.closed:
+            self.inbox.clear()
+            self._outbox.discard()
+            self._end(code, reason)
+
+    async def finish(self) -> None:
+        """End the connection if it has not ended, and wait until the server has taken the end."""
+        self.inbox.close()
+        self._end(1000, "")
+        await self._outbox.drained()
+
+    # The hub
 
     def push(self, group: str, text: str, size: int) -> None:
-        """Seal and send a group message of ``size`` bytes without ever waiting for this client.
-
-        Past ``GCRYPT["BACKLOG_SIZE"]`` the message is dropped, and the client is told of a gap as
-        soon as it reads again, or is closed with 1013, as ``GCRYPT["BACKLOG_POLICY"]`` says.
-        """
-        if self.closed:
-            return
-        if size > self._session.peer_max_message:
-            self.tell_gap(group, 1)
-        elif not self._accepted:
-            self._hold(group, text, size)
-        elif self._has_room(group, size):
-            self._put(text, size)
-        elif conf.backlog_policy == "close":
-            self.abort(TryAgainLater.code, "the client reads too slowly")
-        else:
-            self._unsent[group] += 1
+        """Seal and send a group message of ``size`` bytes without ever waiting for this client."""
+        if not self.closed and not self._backlog.push(group, text, size):
+            self._tell_consumers(group, 1)
 
     def deliver(self, group: str, event: Event) -> None:
         """Give the application a group's event, in its turn among those from the socket."""
         if self.closed:
             return
-        if len(self._inbox) < INBOX_CAPACITY:
-            self._inbox.put(event)
-        else:
+        for inbox in self.groups.get(group) or (self.inbox,):
+            if not inbox.full:
+                inbox.put(event)
+                continue
+            inbox.add_gap(group, 1)
+            if self._undelivered is None:
+                self._undelivered = Counter()
             self._undelivered[group] += 1
+            inbox.on_room = self._report_undelivered
 
     def tell_gap(self, group: str, missed: int) -> None:
         """Tell the client and the consumer that ``missed`` messages of ``group`` were lost."""
         if self.closed:
             return
-        if not self._accepted:
-            self._unsent[group] += missed
-            return
-        self._outbox.put(lambda: sends(self._session.seal_gap(group, missed)))
-        if self.hears_gaps:
-            self._inbox.put({"type": GAP_EVENT, "group": group, "missed": missed})
+        self._backlog.add_gap(group, missed)
+        self._tell_consumers(group, missed)
 
-    def _put(self, text: str, size: int) -> None:
-        self._outbox.put(lambda: sends(self._session.seal(text)), size)
+    def _tell_consumers(self, group: str, missed: int) -> None:
+        for inbox in self.groups.get(group) or (self.inbox,):
+            inbox.add_gap(group, missed)
 
-    def _has_room(self, group: str, size: int) -> bool:
-        """Whether a group message may wait; once one could not, none may until that was told."""
-        backlog = self._outbox.backlog
-        return not backlog or (group not in self._unsent and backlog + size <= conf.backlog_size)
+    def _report_undelivered(self) -> None:
+        undelivered, self._undelivered = self._undelivered, None
+        for group, missed in (undelivered or {}).items():
+            self._backlog.add_gap(group, missed)
 
-    def _hold(self, group: str, text: str, size: int) -> None:
-        """Keep a group message for a client that may not hear anything before the accept."""
-        if self._held_size + size <= conf.backlog_size:
-            self._held.append((text, size))
-            self._held_size += size
+    # Inbound
+
+    def _open(self, event: Event) -> Event | None:
+        """The application's event for one of the server."""
+        if event["type"] != "websocket.receive":
+            return self._on_disconnect(event)
+        if self.closed:
+            return None
+        frame = event.get("bytes")
+        try:
+            opened = self._session.receive(event["text"] if frame is None else frame)
+        except ProtocolError as error:
+            self.fail(error)
+            return None
+        if type(opened) is Text:
+            return {"type": "websocket.receive", "text": opened.data}
+        if type(opened) is Bytes:
+            return {"type": "websocket.receive", "bytes": opened.data}
+        if type(opened) is HandshakeDone:
+            return {"type": "gcrypt.handshake", "handshake": opened}
+        if type(opened) is Closed:
+            self._peer_close = opened
+            self.authentic = True
+            self._await_end()
+        return None
+
+    def _on_disconnect(self, event: Event) -> Event:
+        """The end as the server reports it, which a client of ``gcrypt.v1`` alone is believed."""
+        if not self.closed:
+            self.closed = True
+            if self._peer_close is not None:
+                self.close_code, reason = self._peer_close
+            elif self.profile == V1:
+                self.close_code, reason = event.get("code") or 1005, event.get("reason") or ""
+            else:
+                self.close_code, reason = 1006, ""
+            return _disconnect(self.close_code, reason)
+        return _disconnect(self.close_code, "")
+
+    def _await_end(self) -> None:
+        """End the connection soon, if the server does not report it."""
+        self.loop.call_later(END_TIMEOUT, self._on_end_overdue)
+
+    def _on_end_overdue(self) -> None:
+        if not self.closed:
+            self.inbox.put(self._on_disconnect({"type": "websocket.disconnect"}))
+
+    # Outbound
+
+    @on_own_loop
+    async def _send_event(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "websocket.send":
+            if not self.closed:
+                await self._send_message(event)
+        elif kind == "websocket.accept":
+            await self._accept(event)
+        elif kind == "websocket.close":
+            code = event.get("code")
+            await self.close(1000 if code is None else code, event.get("reason") or "")
         else:
-            self._unsent[group] += 1
+            raise ValueError(f"{kind!r} cannot be sent over an encrypted WebSocket.")
 
-    def _may_send(self) -> None:
-        while self._held:
-            self._put(*self._held.popleft())
+    async def _send_message(self, event: Event) -> None:
+        message = event.get("text")
+        if message is None:
+            message = event.get("bytes")
+            if message is None:
+                raise ValueError("A websocket.send event needs 'text' or 'bytes'.")
+        if not self.seals:
+            self._refuse_plaintext()
+        elif not self._accepted:
+            raise LocalError("The application must accept the connection before it sends.")
+        elif not self._lost:
+            await self._written(self._outbox.put(message))
 
-    def _idle(self) -> None:
-        if self._unsent and self._accepted and not self._held:
-            self._tell(self._unsent)
+    def _refuse_plaintext(self) -> None:
+        logger.error(
+            "%r: a consumer sent plaintext; the message was dropped and the connection closed. "
+            "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
+            self.path,
+        )
+        self.abort(1011, "internal error")
 
-    def _tell(self, missed: Counter[str]) -> None:
-        """Report and forget what could not be sent or delivered."""
-        told = list(missed.items())
-        missed.clear()
-        for group, count in told:
-            self.tell_gap(group, count)
+    async def _written(self, item: Outgoing) -> None:
+        try:
+            await item.wait()
+        except (LocalError, ProtocolError):
+            raise
+        except Exception as error:  # noqa: BLE001 - servers raise what they like
+            # The client has gone, and the application hears of it by its disconnect event.
+            logger.debug("%r: the server did not take a frame: %r.", self.path, error)
+
+    async def _accept(self, event: Event) -> None:
+        if self.closed:
+            return
+        if self._accepted:
+            raise LocalError("The application accepted the connection twice.")
+        accepted = self._outbox.put_made(lambda: self._accepting(event))
+        self._accepted = True
+        self._backlog.start()
+        await self._written(accepted)
+
+    def _accepting(self, event: Event) -> list[Event]:
+        subprotocol = event.get("subprotocol")
+        if self.profile == V1:
+            self._opened = True
+            return [{**event, "subprotocol": self._subprotocol or subprotocol}]
+        if event.get("headers"):
+            logger.warning(
+                "%r: headers passed to accept() come after the handshake and are not sent.",
+                self.path,
+            )
+        return [as_event(frame) for frame in self._session.seal_accept(subprotocol)]
+
+    def _greeting(self) -> Iterator[Event]:
+        key, self._key = self._key, None
+        self._opened = True
+        yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
+        if isinstance(self._session, SecureSession) and key is not None:
+            yield as_event(self._session.hello(key.kid, key.psk))
+
+    def _end(self, code: int, reason: str) -> Outgoing | None:
+        """Begin the end with this side's close."""
+        if self.closed:
+            return None
+        self.closed = True
+        if self._peer_close is not None:
+            self.close_code, told = self._peer_close
+        else:
+            self.close_code, told = code, reason
+        self.inbox.put(_disconnect(self.close_code, told))
+        return self._outbox.put_made(lambda: self._closing(code, reason))
+
+    def _closing(self, code: int, reason: str) -> Iterator[Event]:
+        if not self._opened:
+            # A browser sees the code of a close only behind an accept.
+            yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
+        with suppress(LocalError):  # a failed session has no keys: only the socket tells the end
+            for frame in self._session.seal_close(code, reason):
+                yield as_event(frame)
+                self.authentic = True
+        # A reason travels in clear only where nothing is told under encryption.
+        yield {
+            "type": "websocket.close",
+            "code": code,
+            "reason": reason if self.profile == V1 else "",
+        }
+
+    # The outbox
+
+    def _on_idle(self) -> None:
+        self._backlog.report()
+
+    def _on_lost(self) -> None:
+        """The client has gone while something was sent; what it had sent before is still read."""
+        self._lost = True
+        self._await_end()
+
+    def _on_refused(self, group: str, error: Exception) -> None:
+        logger.warning("%r: a message of group %r cannot be sent: %s", self.path, group, error)
+        self.tell_gap(group, 1)
+
+
+def _disconnect(code: int, reason: str) -> Event:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}

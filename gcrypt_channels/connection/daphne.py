@@ -43,8 +43,8 @@ class _Producer:
         return result
 
 
-def completed(send: Send) -> Send:
-    """Return ``send`` for one connection, completed where it is daphne's.
+def patch_daphne_send(send: Send) -> Send:
+    """Return ``send`` for one connection, with what daphne's lacks.
 
     Daphne's own, or wrapped by Channels' session middleware, gets both; behind another wrapper,
     where its protocol is out of reach, codes that it refuses go out 3000 higher.

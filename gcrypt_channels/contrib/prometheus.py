@@ -95,7 +95,7 @@ class _HubMetrics(Collector):
         yield GaugeMetricFamily(
             "gcrypt_group_members",
             "Memberships of connections in groups",
-            sum(len(members) for hub in found for members in list(hub.by_group.values())),
+            sum(len(members) for hub in found for members in list(hub.members.by_group.values())),
         )
         yield CounterMetricFamily(
             "gcrypt_group_messages_lost",

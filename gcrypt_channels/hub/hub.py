@@ -1,7 +1,7 @@
-"""The process's switchboard: its live connections, and their share of the channel layer.
+"""The live connections of one process, and their share of the channel layer.
 
 There is one hub for each event loop, and it has one subscription to the channel layer, however many
-connections there are: a group message is opened once and sealed for each member from here.
+connections there are: a group message is opened once, and sealed here for each member.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from channels.layers import channel_layers, get_channel_layer
 
 from ..conf import conf
 from ..connection.connection import Connection
+from ..crypto.jsontext import SURROGATE
 from ..exceptions import DecryptionFailed, LocalError, TryAgainLater
 from ..layers.envelope import (
     CONTROL_GROUP,
@@ -34,49 +35,61 @@ from ..layers.envelope import (
 from ..layers.locks import KeyedLock
 from ..layers.receiver import Lost, Receiver
 from ..layers.sender import is_own
-from .members import Registry
+from .members import Members
 from .subscription import Subscription
-from .tasks import Duties, Work
+from .tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
 DROP_LOG_INTERVAL: Final = 60.0
 """Seconds between two log lines about dropped layer messages."""
 
+BURST: Final = 50
+"""Members that a broadcast is pushed to before the event loop goes on with something else."""
+
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
-class Hub(Registry):
-    """The registry of one event loop, and what is delivered to those in it.
+class Hub:
+    """The members of one event loop, and what is delivered to them.
 
     Attributes:
+        members: the live connections.
         dropped: how many layer messages were forged, replayed, stale, foreign or garbled.
         lost: how many group messages are known not to have arrived.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self.members = Members()
         self.dropped = 0
         self.lost = 0
         self._drop_logged_at = -DROP_LOG_INTERVAL
         self._receiver = Receiver()
         self._tags: dict[bytes, str] = {group_tag(CONTROL_GROUP): CONTROL_GROUP}
         self._left: deque[bytes] = deque(maxlen=256)
-        self._turns = KeyedLock()
-        self._began_at = time.time_ns()
+        self._locks = KeyedLock()
+        self._broadcasts: deque[tuple[str, str, int, Iterator[Connection]]] = deque()
+        self._broadcasting = False
+        self._opened_at = time.time_ns()
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
-        self._duties: Duties | None = None
+        self._tasks: Tasks | None = None
 
-    # Connections ---------------------------------------------------------------------------------
+    # Connections
 
     async def add(self, connection: Connection) -> None:
-        """Register a connection before its first frame."""
-        self.register(connection)
-        if self._duties is None:
-            self._open()
+        """Register a connection before its first frame.
+
+        Its login is looked up again soon: a logout just before was not announced to it.
+        """
+        self.members.add(connection)
+        if self._tasks is None:
+            self._tasks = Tasks(self.members)
+            self._subscribe()
         if self._subscription is not None:
             await self._subscription.attempted()
+        if self._tasks is not None:
+            self._tasks.sweep.recheck_soon([connection])
 
     async def join_user(self, connection: Connection) -> None:
         """Add a connection that has proved to hold its key to the group of its user."""
@@ -85,21 +98,22 @@ class Hub(Registry):
 
     async def discard(self, connection: Connection) -> None:
         """Forget a connection and its memberships."""
-        emptied = [group for group in list(connection.groups) if self._exit(connection, group)]
-        self.unregister(connection)
+        emptied = self.members.remove(connection)
+        for group in emptied:
+            self._forget_tag(group)
         subscription, ended = self._subscription, None
-        if not self.connections and self._duties is not None:
-            ended = self._duties.end()
-            self._duties = self._subscription = None
+        if not self.members.connections and self._tasks is not None:
+            ended = self._tasks.end()
+            self._tasks = self._subscription = None
         # In a task of its own: the caller may be cancelled, and has nothing to wait for then.
-        await asyncio.shield(asyncio.create_task(self._let_go(subscription, emptied, ended)))
+        await asyncio.shield(asyncio.create_task(self._release(subscription, emptied, ended)))
 
     async def join(self, connection: Connection, group: str) -> None:
         """Add a connection to a group.
 
         Raises:
             TryAgainLater: the channel layer is down.
-            LocalError: the name is empty, or one of the package's own.
+            LocalError: the name cannot be a group's; see :func:`check_group`.
         """
         check_group(group)
         await self._enter(connection, group, insist=True)
@@ -107,50 +121,50 @@ class Hub(Registry):
     async def leave(self, connection: Connection, group: str) -> None:
         """Remove a connection from a group."""
         check_group(group)
-        if self._exit(connection, group):
+        if self.members.leave(connection, group):
+            self._forget_tag(group)
             await self._unsubscribe(self._subscription, group)
 
     async def _enter(self, connection: Connection, group: str, *, insist: bool) -> None:
-        async with self._turns(group):
+        by_group = self.members.by_group
+        async with self._locks(group):
             subscription = self._subscription
-            if subscription is not None and (group not in self.by_group or not subscription.up):
+            if subscription is not None and (group not in by_group or not subscription.up):
                 try:
                     await subscription.add(group)
                 except TryAgainLater:
                     if insist:
                         raise
-            if connection in self.connections:
-                if self.enter(connection, group, time.time_ns()):
+            if connection in self.members.connections:
+                if self.members.join(connection, group, time.time_ns()):
                     self._tags[group_tag(group)] = group
-            elif subscription is not None and group not in self.by_group:
+            elif subscription is not None and group not in by_group:
                 await subscription.discard(group)  # the connection ended meanwhile
 
-    def _exit(self, connection: Connection, group: str) -> bool:
-        was_last = self.exit(connection, group)
-        if was_last:
-            tag = group_tag(group)
-            del self._tags[tag]
-            self._left.append(tag)
-        return was_last
+    def _forget_tag(self, group: str) -> None:
+        tag = group_tag(group)
+        self._tags.pop(tag, None)
+        self._left.append(tag)
 
-    # The subscription ----------------------------------------------------------------------------
+    # The subscription
 
-    def _open(self) -> None:
-        self._duties = Duties(self)
+    def _subscribe(self) -> None:
         layer = get_channel_layer(conf.channel_layer)
         if layer is not None:
-            self._began_at = time.time_ns()
+            self._opened_at = time.time_ns()
             self._layer_expiry = expiry_of(layer)
-            self._subscription = Subscription(layer, take=self._take, rejoin=self._rejoin)
+            self._subscription = Subscription(
+                layer, on_message=self._on_layer_message, rejoin=self._renew_memberships
+            )
 
     async def _unsubscribe(self, subscription: Subscription | None, group: str) -> None:
-        async with self._turns(group):
+        async with self._locks(group):
             if subscription is not None and (
-                group not in self.by_group or subscription is not self._subscription
+                group not in self.members.by_group or subscription is not self._subscription
             ):
                 await subscription.discard(group)
 
-    async def _let_go(
+    async def _release(
         self,
         subscription: Subscription | None,
         groups: Iterable[str],
@@ -163,18 +177,18 @@ class Hub(Registry):
         if ended is not None:
             await ended
 
-    async def _rejoin(self) -> None:
+    async def _renew_memberships(self) -> None:
         """Join every group of the layer again."""
         subscription = self._subscription
-        for group in list(self.by_group):
-            async with self._turns(group):
-                if group in self.by_group and subscription is not None:
+        for group in list(self.members.by_group):
+            async with self._locks(group):
+                if group in self.members.by_group and subscription is not None:
                     await subscription.add_now(layer_group(group))
-        self._sweep_now()  # control messages may have been lost meanwhile
+        self._sweep_soon()  # control messages may have been lost meanwhile
 
-    # Messages ------------------------------------------------------------------------------------
+    # Messages
 
-    def _take(self, message: object) -> None:
+    def _on_layer_message(self, message: object) -> None:
         """Open one message of the channel layer and deliver it."""
         try:
             envelope = Envelope.parse(message)
@@ -183,22 +197,22 @@ class Hub(Registry):
                 if envelope.tag in self._left:
                     return  # it was on its way when the last member left
                 raise DecryptionFailed
-            members = self.by_group.get(group)
-            joined_at = self._began_at if members is None else members.since
+            members = self.members.by_group.get(group)
+            joined_at = self._opened_at if members is None else members.since
             opened = self._receiver.open(
                 envelope, group, joined_at=joined_at, expiry=self._layer_expiry
             )
             if opened.lost is not None:
-                self._tell(group, opened.lost)
+                self._report_lost(group, opened.lost)
             if group != CONTROL_GROUP or not is_own(opened.sender):
                 self.deliver(group, opened.kind, opened.payload)
         except DecryptionFailed:
-            self._drop()
+            self._count_dropped()
         except Exception:
             logger.exception("A group message could not be delivered.")
 
     def deliver(self, group: str, kind: Kind, payload: bytes) -> None:
-        """Hand an authentic message to whom it concerns on this event loop.
+        """Deliver a verified message to local connections or to the control handler.
 
         Raises:
             DecryptionFailed: the payload is not of its kind.
@@ -206,38 +220,58 @@ class Hub(Registry):
         if (kind == Kind.CONTROL) != (group == CONTROL_GROUP):
             raise DecryptionFailed
         if kind == Kind.BROADCAST:
-            text = payload.decode()
-            for connection in list(self.by_group.get(group, ())):
-                connection.push(group, text, len(payload))
+            members = iter(list(self.members.by_group.get(group, ())))
+            self._broadcasts.append((group, payload.decode(), len(payload), members))
+            if not self._broadcasting:
+                self._push_broadcasts()
         elif kind == Kind.EVENT:
-            for connection in list(self.by_group.get(group, ())):
+            for connection in list(self.members.by_group.get(group, ())):
                 connection.deliver(group, json.loads(payload))  # to each a copy of its own
-        elif self._duties is not None:
-            self._duties.handle(json.loads(payload))
+        elif self._tasks is not None:
+            self._tasks.handle_control(json.loads(payload))
 
-    def start(self, work: Work) -> None:
-        """Do ``work`` beside everything else, as long as there are connections."""
-        if self._duties is None:
-            work.close()
-        else:
-            self._duties.start(work)
+    def _push_broadcasts(self) -> None:
+        """Push to :data:`BURST` members, and go on behind what else the event loop has to do."""
+        left = BURST
+        while self._broadcasts:
+            group, text, size, members = self._broadcasts[0]
+            for connection in members:
+                if group in connection.groups:  # it may have left since the last burst
+                    connection.push(group, text, size)
+                left -= 1
+                if not left:
+                    self._broadcasting = True
+                    asyncio.get_running_loop().call_soon(self._push_broadcasts)
+                    return
+            self._broadcasts.popleft()
+        self._broadcasting = False
 
-    def _sweep_now(self) -> None:
-        if self._duties is not None:
-            self._duties.start(self._duties.sweep())
+    def recheck_soon(self, connections: Iterable[Connection]) -> None:
+        """Look up the logins of ``connections`` in a moment."""
+        if self._tasks is not None:
+            self._tasks.sweep.recheck_soon(connections)
 
-    def _tell(self, group: str, lost: Lost) -> None:
+    async def sweep(self) -> None:
+        """Look up the logins of all connections now."""
+        if self._tasks is not None:
+            await self._tasks.sweep.run()
+
+    def _sweep_soon(self) -> None:
+        if self._tasks is not None:
+            self._tasks.start(self.sweep())
+
+    def _report_lost(self, group: str, lost: Lost) -> None:
         if group == CONTROL_GROUP:
-            self._sweep_now()
+            self._sweep_soon()
         most = 0
-        for connection, joined_at in list(self.by_group.get(group, {}).items()):
+        for connection, joined_at in list(self.members.by_group.get(group, {}).items()):
             missed = lost.since(joined_at)
             if missed:
                 connection.tell_gap(group, missed)
                 most = max(most, missed)
         self.lost += most
 
-    def _drop(self) -> None:
+    def _count_dropped(self) -> None:
         self.dropped += 1
         now = time.monotonic()
         if now - self._drop_logged_at >= DROP_LOG_INTERVAL:
@@ -277,13 +311,15 @@ def deliver_here(group: str, kind: Kind, payload: bytes) -> None:
 
 
 def check_group(group: str) -> None:
-    """Refuse what no application may name.
+    """Refuse a name that no application may give to a group.
 
     Raises:
-        LocalError: the name is empty, or one of the package's own.
+        LocalError: the name is empty, one of the package's own, or has no UTF-8 form.
     """
     if not group or group.startswith(RESERVED):
         raise LocalError(f"A group needs a name, and one that does not begin with {RESERVED!r}.")
+    if SURROGATE.search(group):
+        raise LocalError("A group's name holds a lone surrogate, which has no UTF-8 form.")
 
 
 def _after_fork() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..connection.connection import Connection
 
 
-class Members(dict[Connection, int]):
+class GroupMembers(dict[Connection, int]):
     """A group's local members, each with the time (ns) at which it joined.
 
-    ``since`` is when this process joined.
+    Attributes:
+        since: when this process joined the group, in ns.
     """
 
     def __init__(self, since: int) -> None:
@@ -16,8 +17,8 @@ class Members(dict[Connection, int]):
         self.since = since
 
 
-class Registry:
-    """The live connections of one event loop. None of its sets and mappings stays when empty.
+class Members:
+    """The live connections of one event loop. No set or mapping in it stays when it is empty.
 
     Attributes:
         connections: all of them.
@@ -30,34 +31,36 @@ class Registry:
         self.connections: set[Connection] = set()
         self.by_session: dict[str, set[Connection]] = {}
         self.by_user: dict[str, set[Connection]] = {}
-        self.by_group: dict[str, Members] = {}
+        self.by_group: dict[str, GroupMembers] = {}
 
-    def register(self, connection: Connection) -> None:
-        """Add a connection."""
+    def add(self, connection: Connection) -> None:
+        """Register a connection."""
         self.connections.add(connection)
         if connection.session_id:
             self.by_session.setdefault(connection.session_id, set()).add(connection)
         if connection.user_id:
             self.by_user.setdefault(connection.user_id, set()).add(connection)
 
-    def unregister(self, connection: Connection) -> None:
-        """Remove a connection, which has left all groups."""
+    def remove(self, connection: Connection) -> list[str]:
+        """Forget a connection; return the groups of which it was the last member."""
+        emptied = [group for group in list(connection.groups) if self.leave(connection, group)]
         self.connections.discard(connection)
         _remove(self.by_session, connection.session_id, connection)
         _remove(self.by_user, connection.user_id, connection)
+        return emptied
 
-    def enter(self, connection: Connection, group: str, now: int) -> bool:
-        """Make a connection a member; tell whether it is the first of its group."""
+    def join(self, connection: Connection, group: str, now: int) -> bool:
+        """Make a connection a member at the time ``now`` (ns); tell whether it is the first."""
         is_first = group not in self.by_group
         if is_first:
-            self.by_group[group] = Members(now)
+            self.by_group[group] = GroupMembers(now)
         self.by_group[group].setdefault(connection, now)
-        connection.groups.add(group)
+        connection.groups.setdefault(group, ())
         return is_first
 
-    def exit(self, connection: Connection, group: str) -> bool:
+    def leave(self, connection: Connection, group: str) -> bool:
         """End a membership; tell whether it was the last of its group."""
-        connection.groups.discard(group)
+        connection.groups.pop(group, None)
         members = self.by_group.get(group)
         if members is None or members.pop(connection, None) is None or members:
             return False

@@ -15,6 +15,7 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
+from ..asynctasks import end_task
 from ..exceptions import TryAgainLater
 from ..layers.envelope import CONTROL_GROUP, LAYER_TIMEOUT, RESERVED, layer_group
 
@@ -36,8 +37,8 @@ class Subscription:
 
     Args:
         layer: the channel layer.
-        take: called with each message.
-        rejoin: called to :meth:`add_now` every group again.
+        on_message: called with each message.
+        rejoin: called to join every group again, with :meth:`add_now`.
 
     Attributes:
         up: whether the layer is known to work.
@@ -47,23 +48,23 @@ class Subscription:
         self,
         layer: Any,
         *,
-        take: Callable[[object], None],
+        on_message: Callable[[object], None],
         rejoin: Callable[[], Awaitable[None]],
     ) -> None:
         self.up = False
         self._layer = layer
-        self._take = take
+        self._on_message = on_message
         self._rejoin = rejoin
         self._channel: str | None = None
         self._probe_group = RESERVED + token_hex(16)
         self._probe_back = False
         self._renew_at = 0.0
         self._retry = FIRST_RETRY
-        self._told = False
+        self._outage_logged = False
         self._attempted = asyncio.Event()
-        self._nudge = asyncio.Event()
+        self._probe_now = asyncio.Event()
         self._receiver: asyncio.Task[None] | None = None
-        self._keeper = asyncio.create_task(self._keep())
+        self._prober = asyncio.create_task(self._probe_periodically())
 
     async def attempted(self) -> None:
         """Wait for the first attempt to subscribe, whether the layer was there or not."""
@@ -80,7 +81,7 @@ class Subscription:
         try:
             await self.add_now(layer_group(group))
         except Exception as error:
-            self._fail(error)
+            self._on_outage(error)
             raise TryAgainLater("the channel layer is down") from error
 
     async def add_now(self, name: str) -> None:
@@ -94,38 +95,38 @@ class Subscription:
 
     async def close(self) -> None:
         """End the tasks and leave the subscription's own groups."""
-        await _end(self._keeper)
+        await end_task(self._prober)
         self._attempted.set()
         for name in (self._probe_group, layer_group(CONTROL_GROUP)):
             if self.up:
                 await self._discard_now(name)
         self.up = False
-        await _end(self._receiver)
+        await end_task(self._receiver)
 
     async def _discard_now(self, name: str) -> None:
         try:
             await asyncio.wait_for(self._layer.group_discard(name, self._channel), LAYER_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
-            self._fail(error)
+            self._on_outage(error)
 
-    async def _keep(self) -> None:
+    async def _probe_periodically(self) -> None:
         try:
-            await self._attempt()
+            await self._probe()
             self._attempted.set()
             while True:
                 if self.up:
                     with suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._nudge.wait(), PROBE_INTERVAL)
+                        await asyncio.wait_for(self._probe_now.wait(), PROBE_INTERVAL)
                 if not self.up:
                     await asyncio.sleep(self._retry)
                     self._retry = min(2 * self._retry, LAST_RETRY)
-                await self._attempt()
+                await self._probe()
         finally:
             # A loop that ends cancels each task once, which is not enough for this one.
-            await _end(self._receiver)
+            await end_task(self._receiver)
 
-    async def _attempt(self) -> None:
-        self._nudge.clear()
+    async def _probe(self) -> None:
+        self._probe_now.clear()
         try:
             if not self.up or not self._probe_back or time.monotonic() >= self._renew_at:
                 await self._renew()
@@ -133,10 +134,10 @@ class Subscription:
             probe = self._layer.group_send(self._probe_group, dict(_PROBE))
             await asyncio.wait_for(probe, LAYER_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
-            self._fail(error)
+            self._on_outage(error)
 
     async def _renew(self) -> None:
-        await _end(self._receiver)
+        await end_task(self._receiver)
         channel = self._channel
         if channel is None:
             # The prefix is Channels' own: channels_redis lets one receiver at a time read for the
@@ -154,15 +155,15 @@ class Subscription:
     async def _receive(self, channel: str) -> None:
         try:
             while True:
-                message = await self._next(channel)
+                message = await self._receive_one(channel)
                 if message == _PROBE:
-                    self._probe_arrived()
+                    self._on_probe()
                 else:
-                    self._take(message)
+                    self._on_message(message)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
-            self._fail(error)
+            self._on_outage(error)
 
-    async def _next(self, channel: str) -> object:
+    async def _receive_one(self, channel: str) -> object:
         try:
             return await self._layer.receive(channel)
         except (TypeError, ValueError):
@@ -171,23 +172,16 @@ class Subscription:
             await asyncio.sleep(FIRST_RETRY)
             return None
 
-    def _probe_arrived(self) -> None:
+    def _on_probe(self) -> None:
         self._probe_back = True
         self._retry = FIRST_RETRY
-        if self._told:
-            self._told = False
+        if self._outage_logged:
+            self._outage_logged = False
             logger.warning("The channel layer works again.")
 
-    def _fail(self, error: Exception) -> None:
+    def _on_outage(self, error: Exception) -> None:
         self.up = False
-        self._nudge.set()
-        if not self._told:
-            self._told = True
+        self._probe_now.set()
+        if not self._outage_logged:
+            self._outage_logged = True
             logger.error("The channel layer is down, group messages are lost: %r", error)
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    """Cancel ``task`` until it ends; redis-py may swallow the first time, while it connects."""
-    while task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)

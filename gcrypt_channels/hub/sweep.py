@@ -1,7 +1,7 @@
-"""Looks up whether the logins behind live connections still hold, for many of them at a time.
+"""Looks up whether the logins behind live connections are still valid, many at a time.
 
-It happens every ``GCRYPT["REVALIDATE_INTERVAL"]`` for all connections of a process, and shortly
-after a connection was opened or something was said about its session or user for those concerned.
+This happens every ``GCRYPT["REVALIDATE_INTERVAL"]`` for all connections of a process, and shortly
+after a connection was opened or its session or user changed for those concerned.
 """
 
 from __future__ import annotations
@@ -9,80 +9,79 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 from channels.db import database_sync_to_async
 
 from ..connection.connection import Connection
 from ..exceptions import NoSessionKey, TryAgainLater
 from ..sessions.login import BATCH_SIZE, Login, ended
-from .hub import Hub
-from .tasks import on_sweep
+from .members import Members
 
 logger = logging.getLogger(__name__)
 
-SETTLE_TIME = 0.25
-"""Seconds between a cause to look and the look.
+RECHECK_DELAY: Final = 0.25
+"""Seconds before a re-check, so that many causes make one look-up.
 
-Django tells of a logout before it ends the session, and a burst of causes is to be one look.
+Django also announces a logout before it ends the session.
 """
 
-MAX_FAILURES = 3
+MAX_FAILURES: Final = 3
 """Sweeps in a row that may fail before connections that cannot be verified are closed."""
 
 
-class _Watch:
-    """What one hub is about to look up, and how that went lately."""
+class Sweep:
+    """The look-ups of one hub.
 
-    def __init__(self) -> None:
-        self.suspects: set[Connection] = set()
-        self.failures = 0
-
-
-_watches: WeakKeyDictionary[Hub, _Watch] = WeakKeyDictionary()
-
-
-def recheck_soon(hub: Hub, connections: Iterable[Connection]) -> None:
-    """Close those of ``connections`` whose login is found to have ended in a moment's time."""
-    suspects = {each for each in connections if each.login.verifiable}
-    if not suspects:
-        return
-    watch = _watches.setdefault(hub, _Watch())
-    if not watch.suspects:
-        asyncio.get_running_loop().call_later(SETTLE_TIME, _recheck, hub, watch)
-    watch.suspects |= suspects
-
-
-def _recheck(hub: Hub, watch: _Watch) -> None:
-    suspects, watch.suspects = watch.suspects, set()
-    remaining = suspects & hub.connections
-    if remaining:
-        hub.start(_revalidate(remaining))
-
-
-@on_sweep
-async def sweep(hub: Hub) -> None:
-    """Close every connection of ``hub`` whose login has ended: with 4401.
-
-    While the session store or the database cannot be asked, connections stay open for
-    :data:`MAX_FAILURES` - 1 sweeps; the next failure closes with 1013 those that it leaves unknown.
+    Attributes:
+        failures: how many sweeps in a row have failed.
     """
-    watch = _watches.setdefault(hub, _Watch())
-    connections = {each for each in hub.connections if each.login.verifiable}
-    try:
-        await _revalidate(connections)
-    except Exception:
-        watch.failures += 1
-        logger.exception("Sessions could not be looked up (%d in a row).", watch.failures)
-        if watch.failures >= MAX_FAILURES:
-            for connection in connections:
-                connection.abort(TryAgainLater.code, TryAgainLater.reason)
-    else:
-        watch.failures = 0
+
+    def __init__(
+        self, members: Members, start: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        """Look after ``members``; ``start`` runs a coroutine in the background."""
+        self.failures = 0
+        self._members = members
+        self._start = start
+        self._suspects: set[Connection] = set()
+
+    async def run(self) -> None:
+        """Close every connection whose login has ended: with 4401.
+
+        While the session store or the database cannot be asked, connections stay open for
+        :data:`MAX_FAILURES` - 1 sweeps; the next failure closes with 1013 those left unknown.
+        """
+        connections = {each for each in self._members.connections if each.login.verifiable}
+        try:
+            await _close_ended(connections)
+        except Exception:
+            self.failures += 1
+            logger.exception("Sessions could not be looked up (%d in a row).", self.failures)
+            if self.failures >= MAX_FAILURES:
+                for connection in connections:
+                    connection.abort(TryAgainLater.code, TryAgainLater.reason)
+        else:
+            self.failures = 0
+
+    def recheck_soon(self, connections: Iterable[Connection]) -> None:
+        """Look up the logins of ``connections`` in :data:`RECHECK_DELAY` seconds."""
+        suspects = {each for each in connections if each.login.verifiable}
+        if not suspects:
+            return
+        if not self._suspects:
+            asyncio.get_running_loop().call_later(RECHECK_DELAY, self._recheck)
+        self._suspects |= suspects
+
+    def _recheck(self) -> None:
+        suspects, self._suspects = self._suspects, set()
+        remaining = suspects & self._members.connections
+        if remaining:
+            self._start(_close_ended(remaining))
 
 
-async def _revalidate(connections: Iterable[Connection]) -> None:
+async def _close_ended(connections: Iterable[Connection]) -> None:
     by_login: defaultdict[Login, list[Connection]] = defaultdict(list)
     for connection in connections:
         by_login[connection.login].append(connection)

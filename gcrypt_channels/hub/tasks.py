@@ -1,57 +1,42 @@
-"""What a hub does for other modules, as long as there are connections: control messages, sweeps."""
+"""Background work of a hub: control messages and the periodic sweep."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from ..conf import conf
+from ..exceptions import NoSessionKey
+from .members import Members
+from .sweep import Sweep
 
 logger = logging.getLogger(__name__)
 
 Work = Coroutine[Any, Any, None]
-ControlHandler = Callable[[Any, Mapping[str, Any]], Work]
-Sweep = Callable[[Any], Work]
-"""Both are called with the :class:`~gcrypt_channels.hub.hub.Hub`, which this module cannot name."""
-
-_control_handlers: dict[str, ControlHandler] = {}
-_sweeps: list[Sweep] = []
 
 
-def on_control(op: str) -> Callable[[ControlHandler], ControlHandler]:
-    """Register a handler for the control messages whose ``"op"`` is ``op``."""
+class Tasks:
+    """The tasks of one hub, from its first connection to its last.
 
-    def register(handler: ControlHandler) -> ControlHandler:
-        _control_handlers[op] = handler
-        return handler
+    Attributes:
+        sweep: looks up the logins of the connections.
+    """
 
-    return register
-
-
-def on_sweep(sweep: Sweep) -> Sweep:
-    """Register what every hub with connections does each ``GCRYPT["REVALIDATE_INTERVAL"]``."""
-    _sweeps.append(sweep)
-    return sweep
-
-
-class Duties:
-    """The tasks of one hub, from its first connection to its last."""
-
-    def __init__(self, hub: Any) -> None:
-        self._hub = hub
-        self._sweeper = asyncio.create_task(self._sweep())
+    def __init__(self, members: Members) -> None:
+        self.sweep = Sweep(members, self.start)
+        self._members = members
+        self._sweeper = asyncio.create_task(self._sweep_periodically())
         self._working: set[asyncio.Task[None]] = set()
 
-    def handle(self, message: Mapping[str, Any]) -> None:
-        """Start the handler of a control message, if there is one."""
-        handler = _control_handlers.get(message["op"])
-        if handler is not None:
-            self.start(handler(self._hub, message))
+    def handle_control(self, message: Mapping[str, Any]) -> None:
+        """Carry out a control message; one that this version does not know does nothing."""
+        if message.get("op") == "revoke":
+            self._revoke(message)
 
     def start(self, work: Work) -> None:
-        """Do ``work`` beside everything else."""
+        """Run ``work`` beside everything else; what it raises is logged."""
         task = asyncio.create_task(self._guard(work))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
@@ -64,18 +49,27 @@ class Duties:
             task.cancel()
         return asyncio.gather(*tasks, return_exceptions=True)
 
+    def _revoke(self, message: Mapping[str, Any]) -> None:
+        """Close the connections that the message names, and look up those that it casts doubt on.
+
+        ``{"op": "revoke", "sessions": {session_id: reason}, "users": {user_id: reason},
+        "recheck": [user_id, …]}``
+        """
+        by_session, by_user = self._members.by_session, self._members.by_user
+        for index, ended in ((by_session, message["sessions"]), (by_user, message["users"])):
+            for subject, reason in ended.items():
+                for connection in list(index.get(subject, ())):
+                    connection.abort(NoSessionKey.code, reason)
+        for user_id in message["recheck"]:
+            self.sweep.recheck_soon(by_user.get(user_id, ()))
+
     async def _guard(self, work: Work) -> None:
         try:
             await work
         except Exception:
             logger.exception("Work on the connections of this process failed.")
 
-    async def sweep(self) -> None:
-        """Do now what is done each ``GCRYPT["REVALIDATE_INTERVAL"]``."""
-        for sweep in _sweeps:
-            await self._guard(sweep(self._hub))
-
-    async def _sweep(self) -> None:
+    async def _sweep_periodically(self) -> None:
         while True:
             await asyncio.sleep(conf.revalidate_interval)
-            await self.sweep()
+            await self._guard(self.sweep.run())

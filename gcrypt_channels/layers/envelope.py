@@ -112,34 +112,31 @@ class Envelope(NamedTuple):
 
 
 class Body(NamedTuple):
-    """What is sealed: the payload, and what tells a receiver what came before it.
+    """What is sealed: the payload, and what tells a receiver which message came before.
 
-    ``started`` is when the sender sent its first message to the group, ``previous`` when it sent
-    the one before this; in ns, 0 for none.
+    ``previous`` is when the sender sent its message before this one to the group, in ns; 0 if this
+    is its first.
     """
 
     kind: Kind
-    started: int
     previous: int
     payload: bytes
 
     def serialize(self) -> bytes:
-        """Return ``kind(1) ‖ started(8) ‖ previous(8) ‖ payload``."""
-        times = _integer(self.started) + _integer(self.previous)
-        return bytes((self.kind,)) + times + self.payload
+        """Return ``kind(1) ‖ previous(8) ‖ payload``."""
+        return bytes((self.kind,)) + _integer(self.previous) + self.payload
 
     @classmethod
     def parse(cls, data: bytes) -> Body:
         """Undo :meth:`serialize`. Raises ``DecryptionFailed`` when it is something else."""
-        if len(data) < 1 + 2 * _INTEGER_SIZE:
+        if len(data) < 1 + _INTEGER_SIZE:
             raise DecryptionFailed
         try:
             kind = Kind(data[0])
         except ValueError:
             raise DecryptionFailed from None
-        started = int.from_bytes(data[1 : 1 + _INTEGER_SIZE], "big")
-        previous = int.from_bytes(data[1 + _INTEGER_SIZE : 1 + 2 * _INTEGER_SIZE], "big")
-        return cls(kind, started, previous, data[1 + 2 * _INTEGER_SIZE :])
+        previous = int.from_bytes(data[1 : 1 + _INTEGER_SIZE], "big")
+        return cls(kind, previous, data[1 + _INTEGER_SIZE :])
 
 
 def group_tag(group: str) -> bytes:

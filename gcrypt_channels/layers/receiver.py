@@ -17,20 +17,21 @@ MAX_SEEN: Final = 10_000
 
 
 class Lost(NamedTuple):
-    """A hole in a sender's numbers; :meth:`since` says how much of it concerns a member."""
+    """Messages that a sender has numbered and that did not arrive.
+
+    ``after`` is when the sender sent the last message before them, 0 if that is not known, and
+    ``until`` when it sent the last of them; both in ns.
+    """
 
     messages: int
-    before: int  # when the message before the hole was sent, in ns; 0: it is not known
-    first_sent: int  # when the first lost message was sent, in ns; 0: it is not known
-    last_sent: int  # when the last lost message was sent, in ns
+    after: int
+    until: int
 
     def since(self, joined_at: int) -> int:
         """How many messages a member that joined at ``joined_at`` (ns) missed, at least."""
-        if self.last_sent < joined_at:
+        if self.until < joined_at:
             return 0
-        if joined_at <= max(self.before, self.first_sent):
-            return self.messages
-        return 1
+        return self.messages if joined_at <= self.after else 1
 
 
 class Opened(NamedTuple):
@@ -52,7 +53,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[bytes, bytes], _Seen] = OrderedDict()
-        self._forgotten = 0  # nothing that was sent up to here (ns) is known to be missing or new
+        self._forgotten = 0  # what was sent up to here (ns) may have been opened or told already
 
     def open(self, envelope: Envelope, group: str, *, joined_at: int, expiry: float) -> Opened:
         """Open one message.
@@ -79,13 +80,10 @@ class Receiver:
         return Opened(envelope.sender, body.kind, body.payload, lost)
 
     def _lost(self, number: int, body: Body, seen: _Seen | None) -> Lost | None:
-        if seen is not None:
-            missing = number - seen.number - 1
-            return Lost(missing, seen.sent, 0, body.previous) if missing else None
-        if not number or body.previous <= self._forgotten:
+        expected, after = (0, 0) if seen is None else (seen.number + 1, seen.sent)
+        if number == expected or (seen is None and body.previous <= self._forgotten):
             return None
-        first_sent = body.started if body.started > self._forgotten else 0
-        return Lost(number, 0, first_sent, body.previous)
+        return Lost(number - expected, after, body.previous)
 
     def _remember(self, key: tuple[bytes, bytes], seen: _Seen) -> None:
         self._seen[key] = seen

@@ -30,11 +30,10 @@ MAX_GROUPS: Final = 10_000
 class _Count:
     """What a sender knows of its messages to one group."""
 
-    __slots__ = ("number", "previous", "started")
+    __slots__ = ("number", "previous")
 
-    def __init__(self, now: int) -> None:
+    def __init__(self) -> None:
         self.number = 0
-        self.started = now
         self.previous = 0
 
 
@@ -52,7 +51,7 @@ class Sender:
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve ``loop`` from now on; the locks of the loop before died with it."""
         self.loop = loop
-        self.turns = KeyedLock()
+        self.locks = KeyedLock()
 
     def seal(self, group: str, kind: Kind, payload: bytes) -> Envelope:
         """Seal the next message to ``group``; its number is spent, whatever becomes of it."""
@@ -61,10 +60,10 @@ class Sender:
         if count is None:
             if len(self._counts) >= MAX_GROUPS:
                 self._start()
-            count = self._counts[group] = _Count(now)
+            count = self._counts[group] = _Count()
         number, previous = count.number, count.previous
         count.number, count.previous = number + 1, now
-        body = Body(kind, count.started, previous, payload)
+        body = Body(kind, previous, payload)
         return Envelope.seal(group, self.id, number, now, body.serialize())
 
 
@@ -121,6 +120,6 @@ async def send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
 
 async def _send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
     sender = current_sender()
-    async with sender.turns(group):
+    async with sender.locks(group):
         envelope = sender.seal(group, kind, payload)
         await layer.group_send(layer_group(group), envelope.serialize())

@@ -1,11 +1,6 @@
-"""Closes connections whose login has ended, on every process.
+"""Closes connections whose session or user has ended, on every process.
 
-What ends is told to all hubs as one control message::
-
-    {"op": "revoke", "sessions": {session_id: reason}, "users": {user_id: reason},
-     "recheck": [user_id, …]}
-
-The connections named are closed at once with 4401; those to be rechecked are looked up first.
+The hubs are told by a control message, which ``hub/tasks.py`` describes and carries out.
 """
 
 from __future__ import annotations
@@ -14,17 +9,12 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
 
-from ..exceptions import NoSessionKey
 from ..groups import publish_control
-from ..hub.hub import Hub
-from ..hub.sweep import recheck_soon
-from ..hub.tasks import on_control
 from ..sessions.login import session_id_of_key
 
 logger = logging.getLogger(__name__)
@@ -120,14 +110,3 @@ async def _publish(notices: list[Notice]) -> None:
         else:
             message[kind].setdefault(subject, reason)
     await publish_control(message)
-
-
-@on_control("revoke")
-async def revoke(hub: Hub, message: Mapping[str, Any]) -> None:
-    """Close the connections that a control message names, and look up those it casts doubt on."""
-    for index, ended in ((hub.by_session, message["sessions"]), (hub.by_user, message["users"])):
-        for subject, reason in ended.items():
-            for connection in list(index.get(subject, ())):
-                connection.abort(NoSessionKey.code, reason)
-    for user_id in message["recheck"]:
-        recheck_soon(hub, hub.by_user.get(user_id, ()))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +14,11 @@ from channels.layers import channel_layers, get_channel_layer
 from gcrypt_channels import groups
 from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
-from gcrypt_channels.hub import hub, subscription, tasks
+from gcrypt_channels.hub import hub, subscription
 from gcrypt_channels.hub.hub import Hub, current_hub
 from gcrypt_channels.layers.envelope import CONTROL_GROUP, Kind, layer_group
 from gcrypt_channels.layers.sender import Sender
+from gcrypt_channels.sessions.login import NOBODY
 from tests.channel_layers import LAYERS, REDIS_LAYERS, Config
 from tests.servers import Redis
 
@@ -29,7 +31,8 @@ class Member:
     def __init__(self, session_id: str = "", user_id: str = "") -> None:
         self.session_id = session_id
         self.user_id = user_id
-        self.groups: set[str] = set()
+        self.login = NOBODY
+        self.groups: dict[str, tuple[Any, ...]] = {}
         self.got: list[tuple[Any, ...]] = []
         self._arrived = asyncio.Event()
 
@@ -41,6 +44,9 @@ class Member:
 
     def tell_gap(self, group: str, missed: int) -> None:
         self._record("gap", group, missed)
+
+    def abort(self, code: int, reason: str) -> None:
+        self._record("abort", code, reason)
 
     def _record(self, *entry: Any) -> None:
         self.got.append(entry)
@@ -103,7 +109,7 @@ def layer_config(request: pytest.FixtureRequest, redis: Redis, settings: Any) ->
 async def process(layer_config: Config) -> AsyncIterator[Process]:
     process = Process(get_channel_layer())
     yield process
-    assert not process.hub.connections, "the test left connections behind"
+    assert not process.hub.members.connections, "the test left connections behind"
 
 
 async def group_members(process: Process, group: str) -> int:
@@ -116,14 +122,14 @@ async def group_members(process: Process, group: str) -> int:
     return len(process.layer.groups.get(f"asgi__group__{name}", ()))
 
 
-# The registry
+# The members
 
 
 async def test_no_trace_is_left_of_a_connection(process: Process) -> None:
     one = await process.connect("room", "hall", session_id="s", user_id="1")
     two = await process.connect("room", session_id="s", user_id="1")
     three = await process.connect(session_id="t")
-    registry: Any = process.hub
+    registry: Any = process.hub.members
     assert registry.connections == {one, two, three}
     assert registry.by_session == {"s": {one, two}, "t": {three}}
     assert registry.by_user == {"1": {one, two}}
@@ -132,7 +138,7 @@ async def test_no_trace_is_left_of_a_connection(process: Process) -> None:
         "room": {one, two},
         "hall": {one},
     }
-    assert one.groups == {"room", "hall", "gcrypt.user.1"}
+    assert set(one.groups) == {"room", "hall", "gcrypt.user.1"}
     await process.disconnect(one, three)
     assert set(registry.by_group) == {"gcrypt.user.1", "room"}
     assert registry.by_session == {"s": {two}}
@@ -140,8 +146,8 @@ async def test_no_trace_is_left_of_a_connection(process: Process) -> None:
     assert not registry.by_session
     assert not registry.by_user
     assert not registry.by_group
-    assert set(registry._tags.values()) == {CONTROL_GROUP}
-    assert not registry._turns._locks
+    assert set(process.hub._tags.values()) == {CONTROL_GROUP}
+    assert not process.hub._locks._locks
 
 
 async def test_the_subscription_lives_from_the_first_connection_to_the_last(
@@ -172,10 +178,12 @@ async def test_joining_and_leaving_at_once_leaves_the_layer_as_the_hub_is(
             *(process.leave(member, "room") for member in members[:5]),
             *(process.join(member, "room") for member in members[:2]),
         )
-        assert await group_members(process, "room") == int("room" in process.hub.by_group) == 1
+        assert (
+            await group_members(process, "room") == int("room" in process.hub.members.by_group) == 1
+        )
         await asyncio.gather(*(process.leave(member, "room") for member in members))
         assert await group_members(process, "room") == 0
-        assert "room" not in process.hub.by_group
+        assert "room" not in process.hub.members.by_group
     await process.disconnect(*members)
 
 
@@ -185,8 +193,8 @@ async def test_a_connection_that_ends_while_it_joins_is_no_member(process: Proce
     await asyncio.sleep(0)
     await process.disconnect(goes)
     await joining
-    assert "room" not in process.hub.by_group
-    assert goes.groups == set()
+    assert "room" not in process.hub.members.by_group
+    assert set(goes.groups) == set()
     assert await group_members(process, "room") == 0
     await process.disconnect(stays)
 
@@ -392,7 +400,7 @@ async def test_what_was_on_its_way_when_the_last_member_left_is_no_attack(
     process, member = attacked
     message = captured(process, "room", Kind.BROADCAST, b'"late"')
     await process.leave(member, "room")
-    process.hub._take(message)
+    process.hub._on_layer_message(message)
     assert process.hub.dropped == 0
     assert member.got == []
 
@@ -400,61 +408,42 @@ async def test_what_was_on_its_way_when_the_last_member_left_is_no_attack(
 # Control messages
 
 
-@pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[tuple[Hub, dict[str, Any]]]:
-    monkeypatch.setattr(tasks, "_control_handlers", {})
-    queue: asyncio.Queue[tuple[Hub, dict[str, Any]]] = asyncio.Queue()
-
-    @tasks.on_control("test")
-    async def handler(which: Hub, message: Any) -> None:
-        queue.put_nowait((which, message))
-
-    @tasks.on_control("fail")
-    async def failing(which: Hub, message: Any) -> None:
-        raise RuntimeError("this handler fails")
-
-    return queue
+def revocation(number: int) -> bytes:
+    """A control message that ends the session `s`."""
+    message = {"op": "revoke", "sessions": {"s": f"reason {number}"}, "users": {}, "recheck": []}
+    return json.dumps(message).encode()
 
 
 @pytest.mark.parametrize("processes", REDIS_LAYERS, indirect=True)
 async def test_a_control_message_is_handled_once_by_every_process(
-    processes: list[Process],
-    heard: asyncio.Queue[tuple[Hub, dict[str, Any]]],
-    caplog: pytest.LogCaptureFixture,
+    processes: list[Process], caplog: pytest.LogCaptureFixture
 ) -> None:
-    members = [await each.connect() for each in processes]
-    for payload in (b'{"op":"unknown"}', b'{"op":"fail"}', b'{"op":"test","n":1}'):
+    members = [await each.connect(session_id="s") for each in processes]
+    for payload in (b'{"op":"unknown"}', b'{"op":"revoke"}', revocation(1)):
         message = captured(processes[0], CONTROL_GROUP, Kind.CONTROL, payload)
         await inject(processes[0], message, CONTROL_GROUP)
-    handled = [await asyncio.wait_for(heard.get(), DEADLINE) for _ in processes]
-    assert {which for which, _ in handled} == {each.hub for each in processes}
-    assert all(message == {"op": "test", "n": 1} for _, message in handled)
-    assert "this handler fails" in caplog.text
-    assert heard.empty()
+    for member in members:
+        assert await member.until(1) == [("abort", 4401, "reason 1")]
+    assert "A group message could not be delivered." in caplog.text
     for each, member in zip(processes, members, strict=True):
         await each.disconnect(member)
+        assert len(member.got) == 1
 
 
 async def test_the_own_process_hears_control_messages_once_also_when_the_layer_is_down(
     layer_config: Config,
-    heard: asyncio.Queue[tuple[Hub, dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    member = Member()
+    member = Member("s")
     here = current_hub()
     await here.add(as_connection(member))
-    await groups.publish_control({"op": "test", "n": 1})
-    await groups.publish_control({"op": "test", "n": 2})
     for number in (1, 2):
-        which, message = await asyncio.wait_for(heard.get(), DEADLINE)
-        assert (which, message["n"]) == (here, number)
+        await groups.publish_control(json.loads(revocation(number)))
     broken = FailingLayer()
     broken.down = True
     channel_layers.set("default", cast("Any", broken))
     with pytest.raises(TryAgainLater):
-        await groups.publish_control({"op": "test", "n": 3})
-    assert (await asyncio.wait_for(heard.get(), DEADLINE))[1]["n"] == 3
-    assert heard.empty()
+        await groups.publish_control(json.loads(revocation(3)))
+    assert await member.until(3) == [("abort", 4401, f"reason {n}") for n in (1, 2, 3)]
     await here.discard(as_connection(member))
 
 
@@ -545,7 +534,7 @@ async def test_who_joins_while_the_last_member_leaves_is_a_member_for_the_layer_
     await asyncio.sleep(0)  # both have asked to join now
     slow.released.set()
     await asyncio.wait_for(asyncio.gather(leaving, *joining), DEADLINE)
-    assert set(process.hub.by_group["room"]) == {as_connection(third)}
+    assert set(process.hub.members.by_group["room"]) == {as_connection(third)}
     assert slow.groups[layer_group("room")]
     await process.disconnect(first, second, third)
     assert not any(slow.groups.values())
@@ -588,7 +577,7 @@ async def test_a_layer_that_is_down_from_the_start_holds_up_no_connection(
     process = Process(failing)
     failing.down = True
     member = await process.connect(user_id="1")
-    assert set(process.hub.by_user) == {"1"}
+    assert set(process.hub.members.by_user) == {"1"}
     with pytest.raises(TryAgainLater):
         await process.join(member, "room")
     failing.down = False
@@ -603,7 +592,7 @@ async def test_a_layer_that_goes_down_lets_the_last_connection_go(failing: Faili
     member = await process.connect("room")
     failing.go_down()
     await asyncio.wait_for(process.disconnect(member), DEADLINE)
-    assert not process.hub.by_group
+    assert not process.hub.members.by_group
 
 
 async def test_a_layer_that_fails_only_in_receive_is_not_asked_without_pause(
@@ -746,54 +735,6 @@ def test_a_forked_process_starts_with_a_hub_and_a_layer_of_its_own(
     os.close(write)
     assert theirs.split()[0] == "1"
     assert theirs.split()[1] != ours.split()[1]
-
-
-# Sweeps
-
-
-async def test_sweeps_run_while_there_are_connections_and_survive_a_failure(
-    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings.GCRYPT = {"REVALIDATE_INTERVAL": 0.001}
-    monkeypatch.setattr(tasks, "_sweeps", [])
-    swept: asyncio.Queue[Hub] = asyncio.Queue()
-
-    @tasks.on_sweep
-    async def failing_sweep(which: Hub) -> None:
-        raise RuntimeError("this sweep fails")
-
-    @tasks.on_sweep
-    async def sweep(which: Hub) -> None:
-        swept.put_nowait(which)
-
-    here = current_hub()
-    member = Member()
-    await here.add(as_connection(member))
-    for _ in range(3):
-        assert await asyncio.wait_for(swept.get(), DEADLINE) is here
-    assert "this sweep fails" in caplog.text
-    await here.discard(as_connection(member))
-    assert here._duties is None
-
-
-async def test_work_ends_with_the_last_connection_also_before_it_has_begun() -> None:
-    here = current_hub()
-    member = Member()
-    await here.add(as_connection(member))
-    done: list[str] = []
-
-    async def work(name: str) -> None:
-        done.append(f"{name} began")
-        await asyncio.Event().wait()
-        done.append(f"{name} ended")
-
-    here.start(work("first"))
-    await asyncio.sleep(0)
-    here.start(work("second"))
-    await here.discard(as_connection(member))
-    here.start(work("third"))
-    gc.collect()  # would tell of a coroutine that was never awaited
-    assert done == ["first began"]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -84,7 +84,7 @@ async def test_concurrent_messages_reach_the_layer_in_the_order_of_their_numbers
     opened = open_all(slow.sent)
     assert [each.payload for each in opened] == [b"%d" % number for number in range(20)]
     assert not any(each.lost for each in opened)
-    assert not sending.current_sender().turns._locks
+    assert not sending.current_sender().locks._locks
 
 
 class BrokenLayer:
@@ -125,7 +125,7 @@ async def test_a_layer_that_hangs_is_given_up_for_all_who_wait(
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [TryAgainLater] * 5
-    assert not sending.current_sender().turns._locks
+    assert not sending.current_sender().locks._locks
 
 
 def test_one_loop_after_another_continues_the_same_sender() -> None:

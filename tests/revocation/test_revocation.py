@@ -74,7 +74,7 @@ async def test_a_login_ends_what_the_anonymous_session_had(engine: str, settings
 @pytest.fixture
 def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """New connections are looked up before the test goes on, so that only news can end them."""
-    monkeypatch.setattr(sweep, "SETTLE_TIME", 0)
+    monkeypatch.setattr(sweep, "RECHECK_DELAY", 0)
 
 
 async def test_a_changed_password_closes_the_sockets_of_all_sessions(
@@ -208,7 +208,7 @@ async def test_what_is_committed_is_told_then(db_engine: None) -> None:
     alice = await Visitor.logged_in("alice")
     socket = await alice.open()
 
-    (connection,) = current_hub().connections
+    (connection,) = current_hub().members.connections
 
     @sync_to_async
     def end_sessions() -> None:
