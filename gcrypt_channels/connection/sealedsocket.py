@@ -13,6 +13,7 @@ from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send
 from ..protocol.classic import ClassicSession
 from ..protocol.events import Bytes, Closed, HandshakeDone, Text
+from ..protocol.messages import MAX_REASON
 from ..protocol.profiles import V2
 from ..protocol.secure import SecureSession
 from .inbox import Inbox, Receive
@@ -21,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 S = TypeVar("S", bound="SealedSocket")
-
-MAX_REASON = 123
-"""Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
 
 
 def at_home(

@@ -87,7 +87,8 @@ class ClassicSession:
         return []
 
     def seal_close(self, code: int, reason: str) -> list[str]:
-        """Return no frames, and seal nothing afterwards."""
+        """Return no frames, and seal nothing afterwards. See ``SecureSession.seal_close``."""
+        messages.check_close(code, reason)
         if self._state is not State.OPEN:
             raise LocalError(f"nothing can be sent in state {self._state.name}")
         self._state = State.CLOSED

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "Accepted",
+    "Binding",
     "Bytes",
     "Closed",
     "Event",
@@ -22,11 +23,27 @@ class HelloReceived(NamedTuple):
     kid: bytes
 
 
+class Binding(NamedTuple):
+    """The WebSocket request as the client made it, told under the session key.
+
+    The server compares it with the request that arrived; see ``docs/protocol.md``, *Binding*.
+    """
+
+    offered: tuple[str, ...]
+    """Every subprotocol token of the request, in order."""
+    host: str
+    """The host name in lower case, IPv6 in brackets, without a port."""
+    target: str
+    """Path and query as the request line has them: ASCII, percent-encoded."""
+
+
 class HandshakeDone(NamedTuple):
     """Server: the client has proved that it holds the key and is live."""
 
     subprotocols: tuple[str, ...]
     """What the client offers the application."""
+    binding: Binding
+    """Not compared with anything yet."""
 
 
 class Accepted(NamedTuple):

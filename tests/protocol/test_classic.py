@@ -152,3 +152,11 @@ def test_after_the_close_nothing_is_sent_but_what_was_under_way_is_received() ->
         session.seal("1")
     with pytest.raises(LocalError, match="CLOSED"):
         session.seal_close(1000, "")
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1006, ""), (1000, "x" * 124), (1000, "\ud800")])
+def test_a_close_that_may_not_be_sent_changes_nothing(code: int, reason: str) -> None:
+    session = ClassicSession([NEW])
+    with pytest.raises(LocalError, match="a close"):
+        session.seal_close(code, reason)
+    assert session.state is State.OPEN
