@@ -22,7 +22,7 @@ from .conf import conf
 from .connection.connection import GAP_EVENT
 from .exceptions import LocalError
 from .protocol.classic import ClassicSession
-from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Text
+from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Json, Text
 from .protocol.profiles import PROFILES, V1, V2
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
@@ -182,7 +182,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
                 await self._send_frames([self._reply(kid)])
             case Accepted(subprotocol):
                 return {"type": "websocket.accept", "subprotocol": subprotocol}
-            case Text(data):
+            case Text(data) | Json(data):
                 return {"type": "websocket.send", "text": data}
             case Bytes(data):
                 return {"type": "websocket.send", "bytes": data}

@@ -16,7 +16,17 @@ from ..crypto.psk import SessionKey
 from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
 from ..outbox import Outbox, Seal, start_task
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Accepted, Binding, Bytes, Closed, Event, Gap, HelloReceived, Text
+from ..protocol.events import (
+    Accepted,
+    Binding,
+    Bytes,
+    Closed,
+    Event,
+    Gap,
+    HelloReceived,
+    Json,
+    Text,
+)
 from ..protocol.messages import MAX_REASON
 from ..protocol.profiles import V1
 from ..protocol.secure import SecureSession
@@ -89,7 +99,7 @@ class ClientConnection:
             except ProtocolError as error:
                 await self.fail(error)
                 raise
-            if isinstance(event, Text | Bytes):
+            if isinstance(event, Text | Json | Bytes):
                 return event.data
             if isinstance(event, Gap):
                 self._tell_gap(event)

@@ -12,7 +12,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from ..exceptions import HandshakeTimeout, ProtocolError
-from ..protocol.classic import ClassicSession
+from ..protocol.classic import ClassicSession, max_frame_size
 from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
 from ..protocol.profiles import V1, V2
@@ -77,7 +77,7 @@ async def connect(
         key = None
         session = ClassicSession([passphrase], max_message=max_message)
         offered = [V1, *subprotocols]
-        max_frame = 2 * max_message + 1024  # roomy: what base64 adds is the session's to judge
+        max_frame = max_frame_size(max_message)
     else:
         raise ValueError("connect needs the profile gcrypt.v2, or gcrypt.v1 and its passphrase")
     async with open_socket(

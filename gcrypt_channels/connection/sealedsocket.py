@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Bytes, Closed, HandshakeDone, Text
+from ..protocol.events import Bytes, Closed, HandshakeDone, Json, Text
 from ..protocol.messages import MAX_REASON
 from ..protocol.profiles import V2
 from ..protocol.secure import SecureSession
@@ -194,7 +194,7 @@ class SealedSocket:
         except ProtocolError as error:
             self.fail(error)
             return None
-        if isinstance(opened, Text):
+        if isinstance(opened, Text | Json):
             return {"type": "websocket.receive", "text": opened.data}
         if isinstance(opened, Bytes):
             return {"type": "websocket.receive", "bytes": opened.data}

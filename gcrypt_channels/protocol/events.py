@@ -13,6 +13,7 @@ __all__ = [
     "Gap",
     "HandshakeDone",
     "HelloReceived",
+    "Json",
     "Text",
 ]
 
@@ -58,6 +59,13 @@ class Text(NamedTuple):
     data: str
 
 
+class Json(NamedTuple):
+    """A message of ``gcrypt.v1``: a JSON text, and its value, which receiving it has parsed."""
+
+    data: str
+    value: object
+
+
 class Bytes(NamedTuple):
     """A binary message, whole."""
 
@@ -78,4 +86,4 @@ class Gap(NamedTuple):
     missed: int
 
 
-Event: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Bytes | Closed | Gap
+Event: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Json | Bytes | Closed | Gap

@@ -118,8 +118,7 @@ def test_noise_makes_and_reads_every_message(vector: Vector) -> None:
 @named(V1["valid"])
 def test_v1_opens_what_openssl_made(vector: Vector) -> None:
     crypt = Crypt(vector["passphrase"])
-    assert crypt.open(vector["frame"]) == vector["text"]
-    assert crypt.decrypt(vector["frame"]) == json.loads(vector["text"])
+    assert crypt.open(vector["frame"]) == (vector["text"], json.loads(vector["text"]))
 
 
 @named(V1["valid"])
