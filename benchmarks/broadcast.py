@@ -30,7 +30,7 @@ from websockets.uri import parse_uri
 
 from benchmarks.broadcast_site import CONTENT, KEYRING, SIZE
 from gcrypt_channels.client import connect
-from gcrypt_channels.protocol.events import Accepted, HelloReceived
+from gcrypt_channels.protocol.events import Accepted, Binding, HelloReceived
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.servers import Daphne, Redis, Site, Uvicorn, WebServer
 
@@ -68,7 +68,9 @@ class Listener(asyncio.Protocol):
         self._received = 0
         self._session = SecureSession(role="client") if contestant == "sealed" else None
         offer = [Subprotocol("gcrypt.v2")] if self._session else None
-        self._http = ClientProtocol(parse_uri(url), subprotocols=offer)
+        uri = parse_uri(url)
+        self._binding = Binding(tuple(offer or ()), uri.host, uri.resource_name)
+        self._http = ClientProtocol(uri, subprotocols=offer)
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -92,7 +94,8 @@ class Listener(asyncio.Protocol):
             elif isinstance(event, Frame):
                 told = self._session.receive(bytes(event.data))
                 if isinstance(told, HelloReceived):
-                    self._http.send_binary(self._session.reply(KEYRING.session_keys[0].psk))
+                    psk = KEYRING.session_keys[0].psk
+                    self._http.send_binary(self._session.reply(psk, (), self._binding))
                 elif isinstance(told, Accepted):
                     self.opened.set_result(None)
         self._flush()

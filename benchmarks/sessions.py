@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from gcrypt_channels.crypto.primitives import AesGcm
 from gcrypt_channels.protocol.classic import ClassicSession
+from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 
 SIZES = {"100 B": 100, "1 KiB": 1024, "64 KiB": 65_536, "1 MiB": 1_048_576}
@@ -31,7 +32,7 @@ def secure_pair(*, padding: bool = False) -> tuple[SecureSession, SecureSession]
     client = SecureSession(role="client", max_message=size, padding=padding)
     psk = bytes(32)
     client.receive(server.hello(bytes(8), psk))
-    server.receive(client.reply(psk))
+    server.receive(client.reply(psk, (), Binding(("gcrypt.v2",), "testserver", "/ws/")))
     for frame in server.seal_accept(None):
         client.receive(frame)
     return server, client

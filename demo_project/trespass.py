@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from gcrypt_channels import keys
-from gcrypt_channels.protocol.events import HelloReceived
+from gcrypt_channels.protocol.events import Binding, HelloReceived
 from gcrypt_channels.protocol.secure import SecureSession
 
 PATIENCE = 10  # seconds for the server to refuse the frame, or to answer it
@@ -37,20 +37,22 @@ async def try_frame(server: tuple[str, int], frame: bytes | str, *, not_as: str)
     `server` is this server's own address. A `gcrypt.v2` frame is bytes, a `gcrypt.v1` one text.
     """
     host = "{}:{}".format(*server)
+    target = "/ws/echo/"
     user = await get_user_model().objects.exclude(username=not_as).order_by("username").afirst()
     if user is None:
         raise LookupError("there is no other user: run manage.py demo_users")
     async with _login(user) as session:
         profile = "gcrypt.v2" if isinstance(frame, bytes) else "gcrypt.v1"
         async with connect(
-            f"ws://{host}/ws/echo/",
+            f"ws://{host}{target}",
             subprotocols=[Subprotocol(profile)],
             additional_headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={session.session_key}"},
             origin=f"http://{host}",  # type: ignore[arg-type]  # a NewType of str
             proxy=None,
         ) as socket:
             if profile == "gcrypt.v2":
-                await _handshake(socket, {"session": session, "user": user})
+                binding = Binding((profile,), server[0], target)
+                await _handshake(socket, binding, {"session": session, "user": user})
             await socket.send(frame)
             try:
                 await asyncio.wait_for(socket.recv(), PATIENCE)
@@ -61,14 +63,14 @@ async def try_frame(server: tuple[str, int], frame: bytes | str, *, not_as: str)
             return Outcome(user.get_username(), True, 0, "")
 
 
-async def _handshake(socket: ClientConnection, scope: dict[str, Any]) -> None:
+async def _handshake(socket: ClientConnection, binding: Binding, scope: dict[str, Any]) -> None:
     """Be an honest client up to the point where the stolen frame is sent."""
     session = SecureSession(role="client")
     hello = session.receive(await socket.recv())
     keyring = await keys.resolve(scope)
     if keyring is None or not isinstance(hello, HelloReceived):
         raise RuntimeError("the server did not begin a handshake")
-    await socket.send(session.reply(keyring.session_key(hello.kid).psk))
+    await socket.send(session.reply(keyring.session_key(hello.kid).psk, (), binding))
     session.receive(await socket.recv())  # the application's accept
 
 

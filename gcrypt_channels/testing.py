@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from string import punctuation
 from typing import Any
+from urllib.parse import quote
 
 from channels.auth import UserLazyObject, get_user
 from channels.db import database_sync_to_async
@@ -20,7 +22,7 @@ from .conf import conf
 from .connection.inbox import GAP_EVENT
 from .exceptions import LocalError
 from .protocol.classic import ClassicSession
-from .protocol.events import Accepted, Bytes, Closed, Gap, HelloReceived, Text
+from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Json, Text
 from .protocol.profiles import PROFILES, V1, V2
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
@@ -69,7 +71,9 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         profile: str = V2,
         resolver: str | Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(application, path, list(headers or ()))
+        super().__init__(application, path, _with_host(list(headers or ())))
+        # As a client writes it: a request line is ASCII.
+        self.scope["query_string"] = quote(self.scope["query_string"], safe=punctuation).encode()
         if profile not in PROFILES:
             raise ValueError(f"The profiles are {PROFILES}.")
         self._user = user
@@ -178,7 +182,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
                 await self._send_frames([self._reply(kid)])
             case Accepted(subprotocol):
                 return {"type": "websocket.accept", "subprotocol": subprotocol}
-            case Text(data):
+            case Text(data) | Json(data):
                 return {"type": "websocket.send", "text": data}
             case Bytes(data):
                 return {"type": "websocket.send", "bytes": data}
@@ -192,7 +196,21 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         key = None if self._keyring is None else self._keyring.session_key(kid)
         if key is None or key.kid != kid or not isinstance(self._wire, SecureSession):
             raise AssertionError(_NO_KEY)
-        return self._wire.reply(key.psk, self._subprotocols)
+        return self._wire.reply(key.psk, self._subprotocols, self._binding())
+
+    def _binding(self) -> Binding:
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # typed as another protocol's
+        host = next(value for name, value in scope["headers"] if name.lower() == b"host")
+        query = scope["query_string"].decode("ascii")
+        target = quote(scope["path"]) + (f"?{query}" if query else "")
+        return Binding(tuple(scope["subprotocols"]), host.decode("ascii").lower(), target)
+
+
+def _with_host(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """``headers`` with the host of Django's test client, where they name none."""
+    if any(name.lower() == b"host" for name, _ in headers):
+        return headers
+    return [*headers, (b"host", b"testserver")]
 
 
 def _with_session_cookie(

@@ -19,11 +19,12 @@ make the frame again; ``invalid`` frames, which nobody may open under ``passphra
 ``v2.json``:
 
 * ``padme``: pairs of a length and its Padmé length.
-* ``connections``: from HELLO on. ``steps`` are in the order they were sent; each has ``from``
-  ("server" or "client"), ``event`` (hello, reply, accept, text, binary, long, gap, close) with its
-  members (``text``; ``data``; ``subprotocols``; …) and the ``frames``, which a sender with the
-  given ephemeral key, limits, padding and rekey interval makes exactly. ``long`` is a binary
-  message of ``size`` times ``byte``, its frames told by their ``sha256``.
+* ``connections``: from HELLO on. ``offered``, ``host`` and ``target`` are the request's. ``steps``
+  are in the order they were sent; each has ``from`` ("server" or "client"), ``event`` (hello,
+  reply, accept, text, binary, long, gap, close) with its members (``text``; ``data``;
+  ``subprotocols``; …) and the ``frames``, which a sender with the given request, ephemeral key,
+  limits, padding and rekey interval makes exactly. ``long`` is a binary message of ``size`` times
+  ``byte``, its frames told by their ``sha256``.
 * ``received``: the same, but made by a ``sender`` with other habits (short fragments, other JSON):
   only for the other side, which on the way takes its own steps. ``ignored`` is a control message
   of an unknown type.

@@ -78,7 +78,7 @@ async def test_a_page_whose_key_is_gone_learns_the_new_kid_and_goes_on(
     assert hello is not None
     assert new is not None
     assert hello.kid == new.kid
-    await socket.send_frame(socket.wire.reply(new.psk))
+    await socket.send_frame(socket.wire.reply(new.psk, (), socket.binding))
     assert await socket.event() is not None
     assert await socket.ask("hello") == "hello"
     await socket.leave()

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
+from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
@@ -47,7 +48,8 @@ class Client(WebsocketCommunicator):
     """One socket to the middleware, up to the WebSocket accept."""
 
     def __init__(self, app: Any, *subprotocols: str, user: Visitor | None = None) -> None:
-        super().__init__(app, "/ws/", subprotocols=list(subprotocols))
+        headers = [(b"host", b"testserver")]
+        super().__init__(app, "/ws/", headers, list(subprotocols))
         if user is not None:
             self.scope.update({"user": user})  # type: ignore[misc]
 
@@ -78,7 +80,8 @@ def told() -> Iterator[list[tuple[str, dict[str, Any]]]]:
 async def handshake(client: Client, psk: bytes) -> SecureSession:
     session = SecureSession(role="client")
     session.receive(await client.receive_from())
-    await client.send_to(bytes_data=session.reply(psk))
+    binding = Binding(("gcrypt.v2",), "testserver", "/ws/")
+    await client.send_to(bytes_data=session.reply(psk, (), binding))
     return session
 
 

@@ -29,7 +29,7 @@ from django.urls import include, path
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.keys import SessionKey
-from gcrypt_channels.protocol.events import Accepted, Closed, Event, HelloReceived, Text
+from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Event, HelloReceived, Text
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.revocation import revocation
 
@@ -217,6 +217,7 @@ class Socket(WebsocketCommunicator):
         super().__init__(application, where, headers=headers, subprotocols=offer)
         self.key = key
         self.wire = SecureSession(role="client")
+        self.binding = Binding(tuple(offer), "testserver", where)
         self.sent: list[bytes] = []
         self.got: list[bytes] = []
         self.told: Closed | None = None
@@ -227,7 +228,7 @@ class Socket(WebsocketCommunicator):
         hello = await self.greeting()
         if hello is None or self.key is None:
             return self.close_code
-        reply = self.wire.reply(self.key.psk)
+        reply = self.wire.reply(self.key.psk, (), self.binding)
         await self.send_frame(reply)
         return None if isinstance(await self.event(), Accepted) else self.close_code
 

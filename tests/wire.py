@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.protocol.events import Accepted, Closed, Event, HelloReceived
+from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Event, HelloReceived
 from gcrypt_channels.protocol.secure import SecureSession
 
 KEYRING = Keyring.derive("the tests")
@@ -32,7 +32,8 @@ class Wire:
         self.scope: dict[str, Any] = {
             "type": "websocket",
             "path": "/",
-            "headers": [],
+            "query_string": b"",
+            "headers": [(b"host", b"testserver")],
             "subprotocols": list(subprotocols),
         }
         self.sent: list[dict[str, Any]] = []
@@ -79,7 +80,8 @@ class Wire:
         hello = self.client.receive(self.sent[1]["bytes"])
         assert isinstance(hello, HelloReceived)
         psk = KEYRING.session_key(hello.kid).psk
-        self.put_frames([self.client.reply(psk, subprotocols)])
+        binding = Binding(tuple(self.scope["subprotocols"]), "testserver", "/")
+        self.put_frames([self.client.reply(psk, subprotocols, binding)])
 
     async def open(self) -> None:
         await self.handshake()

@@ -17,7 +17,18 @@ from ..crypto.psk import SessionKey
 from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
 from ..outbox import Outbox, Outgoing
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Accepted, Bytes, Closed, Event, Gap, HelloReceived, Text
+from ..protocol.events import (
+    Accepted,
+    Binding,
+    Bytes,
+    Closed,
+    Event,
+    Gap,
+    HelloReceived,
+    Json,
+    Text,
+)
+from ..protocol.messages import MAX_REASON
 from ..protocol.profiles import V1
 from ..protocol.secure import SecureSession
 from .key import KeySource
@@ -25,9 +36,6 @@ from .key import KeySource
 __all__ = ["ClientConnection"]
 
 logger = logging.getLogger(__name__)
-
-MAX_REASON = 123
-"""Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
 
 GapHandler = Callable[[str, int], None]
 
@@ -92,7 +100,7 @@ class ClientConnection:
             except ProtocolError as error:
                 await self.fail(error)
                 raise
-            if isinstance(event, Text | Bytes):
+            if isinstance(event, Text | Json | Bytes):
                 return event.data
             if isinstance(event, Gap):
                 self._tell_gap(event)
@@ -144,7 +152,11 @@ class ClientConnection:
     # Opening and ending
 
     async def open(
-        self, key: SessionKey | None, key_source: KeySource | None, subprotocols: Sequence[str]
+        self,
+        key: SessionKey | None,
+        key_source: KeySource | None,
+        subprotocols: Sequence[str],
+        binding: Binding,
     ) -> None:
         """See that the server speaks the profile, and for ``gcrypt.v2`` shake hands under ``key``.
 
@@ -162,7 +174,7 @@ class ClientConnection:
         if kid != key.kid:
             raise NoSessionKey("the server uses another session key")
         psk = key.psk
-        await self._write(lambda: [session.reply(psk, subprotocols)])
+        await self._write(lambda: [session.reply(psk, subprotocols, binding)])
         event: Event | None = None
         while not isinstance(event, Accepted):
             event = await self._next_event()

@@ -9,9 +9,11 @@ from typing import Any
 
 from websockets.asyncio.client import connect as open_socket
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 from ..exceptions import HandshakeTimeout, ProtocolError
-from ..protocol.classic import ClassicSession
+from ..protocol.classic import ClassicSession, max_frame_size
+from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
 from ..protocol.profiles import V1, V2
 from ..protocol.secure import SecureSession
@@ -75,7 +77,7 @@ async def connect(
         key = None
         session = ClassicSession([passphrase], max_message=max_message)
         offered = [V1, *subprotocols]
-        max_frame = 2 * max_message + 1024  # roomy: what base64 adds is the session's to judge
+        max_frame = max_frame_size(max_message)
     else:
         raise ValueError("connect needs the profile gcrypt.v2, or gcrypt.v1 and its passphrase")
     async with open_socket(
@@ -88,7 +90,9 @@ async def connect(
     ) as socket:
         connection = ClientConnection(socket, session, on_gap=on_gap)
         try:
-            await asyncio.wait_for(connection.open(key, key_source, subprotocols), open_timeout)
+            binding = _binding(url, offered)
+            opening = connection.open(key, key_source, subprotocols, binding)
+            await asyncio.wait_for(opening, open_timeout)
         except asyncio.TimeoutError:
             error = HandshakeTimeout()
             await connection.fail(error)
@@ -100,3 +104,10 @@ async def connect(
             yield connection
         finally:
             await connection.close()
+
+
+def _binding(url: str, offered: Sequence[str]) -> Binding:
+    """The request that ``url`` asks for, as the library writes it."""
+    uri = parse_uri(url)
+    host = f"[{uri.host}]" if ":" in uri.host else uri.host
+    return Binding(tuple(offered), host, uri.resource_name)

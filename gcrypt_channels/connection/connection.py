@@ -15,7 +15,8 @@ from ..crypto.psk import SessionKey
 from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send, as_event
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Bytes, Closed, HandshakeDone, Text
+from ..protocol.events import Bytes, Closed, HandshakeDone, Json, Text
+from ..protocol.messages import check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
 from ..sessions.login import NOBODY, Login
@@ -199,6 +200,7 @@ class Connection:
         Raises:
             LocalError: the code or the reason cannot be sent; nothing has happened.
         """
+        check_close(code, reason)
         item = self._end(code, reason)
         if item is not None:
             await self._written(item)
@@ -322,7 +324,7 @@ class Connection:
         except ProtocolError as error:
             self.fail(error)
             return None
-        if type(opened) is Text:
+        if type(opened) is Text or type(opened) is Json:
             return {"type": "websocket.receive", "text": opened.data}
         if type(opened) is Bytes:
             return {"type": "websocket.receive", "bytes": opened.data}

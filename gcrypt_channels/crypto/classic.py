@@ -8,8 +8,8 @@ forward secrecy.
 
 from __future__ import annotations
 
-import base64
 import re
+from binascii import a2b_base64, b2a_base64
 from typing import Any, Final
 
 from ..crypto import jsontext
@@ -23,6 +23,10 @@ _SALT_SIZE: Final = 8
 _MEMBERS: Final = ({"ct", "iv", "s"}, {"ct", "s"})
 _SALT: Final = re.compile(r"[0-9A-Fa-f]{16}")
 _IV: Final = re.compile(r"[0-9A-Fa-f]{32}")
+# A frame as g-crypt and this module write it is cut at fixed places; any other one is parsed.
+_HEAD: Final = '{"ct":"'
+_TAIL: Final = re.compile(r'","iv":"([0-9A-Fa-f]{32})","s":"([0-9A-Fa-f]{16})"}')
+_TAIL_SIZE: Final = 65
 
 
 class Crypt:
@@ -62,22 +66,17 @@ class Crypt:
 
         Raises ``DecryptionFailed`` whatever is wrong, and nothing else for any argument.
         """
-        return self._open(text)[1]
+        return self.open(text)[1]
 
     def seal(self, json_text: str) -> str:
         """Return the encrypted form of a JSON text, which is not checked."""
-        return self._seal(json_text, random_bytes(_SALT_SIZE))
-
-    def open(self, frame: str) -> str:
-        """Return the JSON text of an encrypted form; it is known to parse. See ``decrypt``."""
-        return self._open(frame)[0]
-
-    def _seal(self, json_text: str, salt: bytes) -> str:
+        salt = random_bytes(_SALT_SIZE)
         key, iv = self._derive(salt)
-        ct = base64.b64encode(aes_cbc_encrypt(key, iv, json_text.encode())).decode()
+        ct = b2a_base64(aes_cbc_encrypt(key, iv, json_text.encode()), newline=False).decode()
         return f'{{"ct":"{ct}","iv":"{iv.hex()}","s":"{salt.hex()}"}}'
 
-    def _open(self, frame: str) -> tuple[str, Any]:
+    def open(self, frame: str) -> tuple[str, Any]:
+        """Return the JSON text of an encrypted form, and its value. See ``decrypt``."""
         try:
             text = self._decrypt(frame)
             return text, jsontext.parse(text)
@@ -107,17 +106,32 @@ def _parse_frame(frame: str) -> tuple[bytes, bytes | None, bytes]:
     """Return ``(ciphertext, iv or None, salt(8))``; ``ValueError`` unless all is strictly right."""
     if not isinstance(frame, str):
         raise ValueError("not text")
+    ct, iv, salt = _cut_frame(frame) or _parse_members(frame)
+    ciphertext = a2b_base64(ct)
+    if not ciphertext or len(ciphertext) % _BLOCK_SIZE:
+        raise ValueError("not whole blocks")
+    if b2a_base64(ciphertext, newline=False).decode() != ct:
+        raise ValueError("not canonical base64")
+    return ciphertext, None if iv is None else bytes.fromhex(iv), bytes.fromhex(salt)
+
+
+def _cut_frame(frame: str) -> tuple[str, str, str] | None:
+    """Return ``(ct, iv, s)`` of a frame in the usual layout, ``None`` for any other frame."""
+    tail = _TAIL.fullmatch(frame, len(frame) - _TAIL_SIZE)
+    if tail is None or not frame.startswith(_HEAD):
+        return None
+    ct = frame[len(_HEAD) : -_TAIL_SIZE]
+    return None if "\\" in ct else (ct, tail[1], tail[2])
+
+
+def _parse_members(frame: str) -> tuple[str, str | None, str]:
+    """Return ``(ct, iv or None, s)`` of a frame in any layout, the hexadecimal digits checked."""
     members = jsontext.parse_unique(frame)
     if not isinstance(members, dict) or members.keys() not in _MEMBERS:
         raise ValueError("wrong members")
-    ct, iv, salt = members["ct"], members.get("iv", ""), members["s"]
-    if not (isinstance(ct, str) and isinstance(iv, str) and isinstance(salt, str)):
+    if not all(isinstance(value, str) for value in members.values()):
         raise ValueError("wrong types")
-    if not _SALT.fullmatch(salt) or ("iv" in members and not _IV.fullmatch(iv)):
+    iv = members.get("iv")
+    if not _SALT.fullmatch(members["s"]) or not (iv is None or _IV.fullmatch(iv)):
         raise ValueError("wrong hex")
-    ciphertext = base64.b64decode(ct, validate=True)
-    if not ciphertext or len(ciphertext) % _BLOCK_SIZE:
-        raise ValueError("not whole blocks")
-    if base64.b64encode(ciphertext).decode() != ct:
-        raise ValueError("not canonical base64")
-    return ciphertext, bytes.fromhex(iv) if iv else None, bytes.fromhex(salt)
+    return members["ct"], iv, members["s"]

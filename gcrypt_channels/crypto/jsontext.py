@@ -1,4 +1,4 @@
-"""JSON as JavaScript writes it, and JSON from strangers: one strict parser for all of it."""
+"""One strict JSON encoder and decoder for the whole package; it writes as JavaScript does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ MAX_DEPTH: Final = 64
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """A lone surrogate: Python's strings and JSON's escapes can hold one, UTF-8 cannot."""
 
-_STRING: Final = re.compile('"[^"]*"?')
-_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: 1, 1, -1, -1
-_NO_STEPS: Final = bytes(byte for byte in range(256) if byte not in b"[{]}")
+_PARENTHESES: Final = bytes.maketrans(b"[{]}", b"(())")
+_NEITHER_BRACKET_NOR_QUOTE: Final = bytes(byte for byte in range(256) if byte not in b'[{]}"')
+_STEPS: Final = bytes.maketrans(b"()", b"\x01\xff")  # as signed bytes: 1, -1
+_SHALLOW: Final = 4
+"""Levels that are taken off all at once; most JSON has no more."""
 
 
 def serialize(value: object) -> str:
@@ -28,11 +30,13 @@ def serialize(value: object) -> str:
     circular references and nesting deeper than ``MAX_DEPTH``.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except RecursionError:
         raise ValueError("nested too deep for JSON") from None
     if _is_too_deep(text):
         raise ValueError("nested too deep for JSON")
+    if text.isascii():
+        return text
     return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -40,7 +44,8 @@ def parse(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises ``ValueError``, and nothing else, for text that is not JSON (``NaN`` is not), is nested
-    deeper than ``MAX_DEPTH`` or holds an integer too long for ``int``.
+    deeper than ``MAX_DEPTH``, or holds a number that Python cannot hold: one that overflows to
+    infinity (``1e400``) or an integer too long for ``int``.
     """
     return _parse(text, _ANY)
 
@@ -62,19 +67,32 @@ def _parse(text: str, decoder: json.JSONDecoder) -> Any:
 
 
 def _is_too_deep(text: str) -> bool:
-    """Measure the nesting without recursion, and without a step of Python per character.
+    """Measure the nesting without recursion, in a time that grows with the length alone.
 
     Text that is not JSON may be misjudged, but only behind the place where its parser stops.
     """
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
-    outside_strings = _STRING.sub("", text.replace("\\\\", "").replace('\\"', ""))
-    steps = outside_strings.encode("utf-8", "surrogatepass").translate(_STEPS, _NO_STEPS)
-    return max(accumulate(array("b", steps)), default=0) > MAX_DEPTH
+    if "\\" in text:
+        text = text.replace("\\\\", "").replace('\\"', "")
+    marks = text.encode("utf-8", "surrogatepass")
+    marks = marks.translate(_PARENTHESES, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])  # those outside of strings
+    for _ in range(_SHALLOW):
+        brackets = brackets.replace(b"()", b"")
+    depths = accumulate(array("b", brackets.translate(_STEPS)))
+    return max(depths, default=0) > MAX_DEPTH - _SHALLOW
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value:  # of an infinity, this is NaN
+        raise ValueError("a number overflows")
+    return value
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,7 +102,8 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-_ANY: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ANY: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _UNIQUE: Final = json.JSONDecoder(
-    parse_constant=_refuse_constant, object_pairs_hook=_unique_members
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_members
 )

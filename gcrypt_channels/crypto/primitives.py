@@ -1,7 +1,7 @@
 """The cryptographic primitives, and the only file that imports a cryptographic library.
 
-AES-CBC, for the classic profile, comes from pycryptodome; everything else from ``cryptography``
-and the standard library. Sizes are in bytes.
+AES-CBC, for the classic profile, comes from pycryptodome, which is imported when it is first
+needed; everything else from ``cryptography`` and the standard library. Sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import Final
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
 
-from Crypto.Cipher import AES
-from Crypto.Util.Padding import pad, unpad
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 _GCM_NONCE_SIZE: Final = 12
+_BLOCK_SIZE: Final = 16
+_PADDINGS: Final = tuple(bytes([size]) * size for size in range(_BLOCK_SIZE + 1))
+"""PKCS#7: as many bytes as are missing, each saying how many."""
 
 
 def random_bytes(n: int) -> bytes:
@@ -118,13 +121,28 @@ class AesGcm:
 
 def aes_cbc_encrypt(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
     """Encrypt by AES-CBC (iv 16) with PKCS#7 padding; the result is 1 to 16 bytes longer."""
-    return AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plaintext, AES.block_size))
+    padding = _PADDINGS[_BLOCK_SIZE - len(plaintext) % _BLOCK_SIZE]
+    return _cbc(key, iv).encrypt(plaintext + padding)  # type: ignore[no-any-return]
 
 
 def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     """Undo ``aes_cbc_encrypt``. Raises ``DecryptionFailed`` on a partial block or bad padding."""
-    cipher = AES.new(key, AES.MODE_CBC, iv)
-    try:
-        return unpad(cipher.decrypt(ciphertext), AES.block_size)
-    except ValueError:
-        raise DecryptionFailed from None
+    if not ciphertext or len(ciphertext) % _BLOCK_SIZE:
+        raise DecryptionFailed
+    padded: bytes = _cbc(key, iv).decrypt(ciphertext)
+    size = padded[-1]
+    if not 1 <= size <= _BLOCK_SIZE or not padded.endswith(_PADDINGS[size]):
+        raise DecryptionFailed
+    return padded[:-size]
+
+
+def _cbc(key: bytes, iv: bytes) -> Any:
+    aes = _pycryptodome_aes()
+    return aes.new(key, aes.MODE_CBC, iv)
+
+
+@cache
+def _pycryptodome_aes() -> ModuleType:
+    from Crypto.Cipher import AES
+
+    return AES

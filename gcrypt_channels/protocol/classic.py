@@ -15,15 +15,20 @@ from ..crypto import jsontext
 from ..crypto.classic import Crypt
 from ..exceptions import DecryptionFailed, InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
-from .events import Text
+from .events import Json
 from .frames import DEFAULT_MAX_MESSAGE
 from .profiles import V1
 from .states import State
 
-__all__ = ["ClassicSession"]
+__all__ = ["ClassicSession", "max_frame_size"]
 
 _FRAME_OVERHEAD: Final = 128
 """More characters than a frame has besides its base64."""
+
+
+def max_frame_size(max_message: int) -> int:
+    """Return the characters of the longest frame that can hold ``max_message`` bytes."""
+    return (max_message // 16 + 1) * 16 * 4 // 3 + _FRAME_OVERHEAD
 
 
 class ClassicSession:
@@ -45,8 +50,7 @@ class ClassicSession:
         self.peer_max_message = sys.maxsize  # v1 has no way to tell a limit
         self._crypts = [Crypt(passphrase) for passphrase in passphrases]
         self._max_message = max_message
-        # The longest base64 that can hold max_message bytes and their padding, and what is around.
-        self._max_frame = (max_message // 16 + 1) * 16 * 4 // 3 + _FRAME_OVERHEAD
+        self._max_frame = max_frame_size(max_message)
         self._state = State.OPEN
 
     @property
@@ -54,32 +58,34 @@ class ClassicSession:
         """Where the connection is; see ``states``."""
         return self._state
 
-    def receive(self, frame: bytes | str) -> Text:
-        """Return the JSON text in a frame.
+    def receive(self, frame: bytes | str) -> Json:
+        """Return the JSON text in a frame, and its value.
 
         Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session.
         """
         try:
-            return Text(self._open(frame))
+            return self._open(frame)
         except ProtocolError:
             self._state = State.FAILED
             self._crypts = []
             raise
 
-    def seal(self, data: str | bytes) -> list[str]:
+    def seal(self, data: str | bytes, *, is_json: bool = False) -> list[str]:
         """Return the one frame that carries a JSON text.
 
         Raises ``LocalError`` when the data is not JSON text, which is all that v1 can carry.
+        ``is_json`` says that ``jsontext.serialize`` made the text: it is not parsed again.
         """
         if self._state is not State.OPEN:
             raise LocalError(f"nothing can be sent in state {self._state.name}")
         if not isinstance(data, str):
             raise LocalError(f"{V1} carries JSON text, not bytes")
-        messages.encode_text(data)
-        try:
-            jsontext.parse(data)
-        except ValueError:
-            raise LocalError(f"{V1} carries JSON text only") from None
+        if not is_json:
+            messages.encode_text(data)
+            try:
+                jsontext.parse(data)
+            except ValueError:
+                raise LocalError(f"{V1} carries JSON text only") from None
         return [self._crypts[0].seal(data)]
 
     def seal_accept(self, subprotocol: str | None) -> list[str]:
@@ -87,7 +93,8 @@ class ClassicSession:
         return []
 
     def seal_close(self, code: int, reason: str) -> list[str]:
-        """Return no frames, and seal nothing afterwards."""
+        """Return no frames, and seal nothing afterwards. See ``SecureSession.seal_close``."""
+        messages.check_close(code, reason)
         if self._state is not State.OPEN:
             raise LocalError(f"nothing can be sent in state {self._state.name}")
         self._state = State.CLOSED
@@ -97,18 +104,19 @@ class ClassicSession:
         """Return no frames: v1 has no such message."""
         return []
 
-    def _open(self, frame: bytes | str) -> str:
+    def _open(self, frame: bytes | str) -> Json:
         if not isinstance(frame, str):
             raise InvalidFrame
         if len(frame) > self._max_frame:
             raise MessageTooBig
         for crypt in self._crypts:
             try:
-                text = crypt.open(frame)
+                text, value = crypt.open(frame)
             except DecryptionFailed:
                 continue
-            self._crypts = [crypt]
-            if len(text.encode()) > self._max_message:
+            if len(self._crypts) > 1:
+                self._crypts = [crypt]
+            if len(text) * 4 > self._max_message and len(text.encode()) > self._max_message:
                 raise MessageTooBig
-            return text
+            return Json(text, value)
         raise InvalidFrame

@@ -6,12 +6,14 @@ from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "Accepted",
+    "Binding",
     "Bytes",
     "Closed",
     "Event",
     "Gap",
     "HandshakeDone",
     "HelloReceived",
+    "Json",
     "Text",
 ]
 
@@ -22,11 +24,27 @@ class HelloReceived(NamedTuple):
     kid: bytes
 
 
+class Binding(NamedTuple):
+    """The WebSocket request as the client made it, told under the session key.
+
+    The server compares it with the request that arrived; see ``docs/protocol.md``, *Binding*.
+    """
+
+    offered: tuple[str, ...]
+    """Every subprotocol token of the request, in order."""
+    host: str
+    """The host name in lower case, IPv6 in brackets, without a port."""
+    target: str
+    """Path and query as the request line has them: ASCII, percent-encoded."""
+
+
 class HandshakeDone(NamedTuple):
     """Server: the client has proved that it holds the key and is live."""
 
     subprotocols: tuple[str, ...]
     """What the client offers the application."""
+    binding: Binding
+    """Not compared with anything yet."""
 
 
 class Accepted(NamedTuple):
@@ -39,6 +57,13 @@ class Text(NamedTuple):
     """A text message, whole."""
 
     data: str
+
+
+class Json(NamedTuple):
+    """A message of ``gcrypt.v1``: a JSON text, and its value, which receiving it has parsed."""
+
+    data: str
+    value: object
 
 
 class Bytes(NamedTuple):
@@ -61,4 +86,4 @@ class Gap(NamedTuple):
     missed: int
 
 
-Event: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Bytes | Closed | Gap
+Event: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Json | Bytes | Closed | Gap

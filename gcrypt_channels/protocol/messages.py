@@ -7,17 +7,20 @@ was received and ``LocalError`` when it was to be sent. See ``docs/protocol.md``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from ..crypto import jsontext
 from ..exceptions import InvalidFrame, LocalError
-from .events import Accepted, Closed, Gap
+from .events import Accepted, Binding, Closed, Gap, HandshakeDone
 from .frames import DEFAULT_MAX_MESSAGE
 
 __all__ = [
+    "MAX_REASON",
     "Control",
+    "check_close",
     "decode_text",
     "encode_text",
+    "is_close_code",
     "parse_control",
     "parse_hello_payload",
     "parse_reply_payload",
@@ -29,6 +32,9 @@ __all__ = [
 ]
 
 Control = Accepted | Closed | Gap
+
+MAX_REASON: Final = 123
+"""Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
 
 
 def decode_text(data: bytes) -> str:
@@ -60,19 +66,41 @@ def parse_hello_payload(payload: bytes) -> int:
     return _max_message(_parse_object(payload))
 
 
-def serialize_reply_payload(subprotocols: Sequence[str], max_message: int) -> bytes:
-    """Return the client's payload: what its application speaks, and what it accepts."""
-    members = {"subprotocols": list(subprotocols), "max_message": max_message}
+def serialize_reply_payload(
+    subprotocols: Sequence[str], max_message: int, binding: Binding
+) -> bytes:
+    """Return the client's payload: what its application speaks, what it accepts, what it requested.
+
+    Raises ``LocalError`` also for a ``target`` that no request line can have.
+    """
+    target = binding.target
+    if not (target.startswith("/") and target.isascii()) or "#" in target:
+        raise LocalError("the target is not an ASCII path and query")
+    members = {
+        "subprotocols": list(subprotocols),
+        "max_message": max_message,
+        "offered": list(binding.offered),
+        "host": binding.host,
+        "target": target,
+    }
     return _serialize(members, parse_reply_payload)
 
 
-def parse_reply_payload(payload: bytes) -> tuple[tuple[str, ...], int]:
-    """Return the client's ``(subprotocols, max_message)``."""
+def parse_reply_payload(payload: bytes) -> tuple[HandshakeDone, int]:
+    """Return what the client told, and its ``max_message`` in bytes."""
     members = _parse_object(payload)
     subprotocols = members.get("subprotocols", [])
-    if not isinstance(subprotocols, list) or not all(map(_is_name, subprotocols)):
+    offered = members.get("offered")
+    host, target = members.get("host"), members.get("target")
+    if not (
+        _is_list(subprotocols, _is_name)
+        and _is_list(offered, _is_text)
+        and _is_text(host)
+        and _is_text(target)
+    ):
         raise InvalidFrame
-    return tuple(subprotocols), _max_message(members)
+    binding = Binding(tuple(offered), host, target)
+    return HandshakeDone(tuple(subprotocols), binding), _max_message(members)
 
 
 def serialize_accept(subprotocol: str | None) -> bytes:
@@ -80,9 +108,26 @@ def serialize_accept(subprotocol: str | None) -> bytes:
     return _serialize({"type": "accept", "subprotocol": subprotocol}, parse_control)
 
 
+def is_close_code(code: object) -> TypeGuard[int]:
+    """Tell whether a close may name this code; see ``docs/protocol.md``, *Close codes*.
+
+    1004 has no meaning, and 1005, 1006 and 1015 say that there was no close (RFC 6455, 7.4.1).
+    """
+    return _is_int(code) and (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999)
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raise ``LocalError`` unless a close may name this code and this reason."""
+    if not is_close_code(code):
+        raise LocalError("a close code is one of 1000-1003, 1007-1014 and 3000-4999")
+    if not _is_reason(reason):
+        raise LocalError(f"a close reason is text of at most {MAX_REASON} bytes in UTF-8")
+
+
 def serialize_close(code: int, reason: str) -> bytes:
-    """Return the control message of a close; the code is between 1000 and 4999."""
-    return _serialize({"type": "close", "code": code, "reason": reason}, parse_control)
+    """Return the control message of a close, or raise as ``check_close`` does."""
+    check_close(code, reason)
+    return jsontext.serialize({"type": "close", "code": code, "reason": reason}).encode()
 
 
 def serialize_gap(group: str, missed: int) -> bytes:
@@ -100,7 +145,7 @@ def parse_control(plaintext: bytes) -> Control | None:
                 return Accepted(subprotocol)
         case "close":
             code, reason = members.get("code"), members.get("reason", "")
-            if _is_int(code) and 1000 <= code < 5000 and _is_text(reason):
+            if is_close_code(code) and _is_reason(reason):
                 return Closed(code, reason)
         case "gap":
             group, missed = members.get("group"), members.get("missed")
@@ -150,3 +195,11 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 def _is_name(value: object) -> TypeGuard[str]:
     return _is_text(value) and value != ""
+
+
+def _is_reason(value: object) -> TypeGuard[str]:
+    return _is_text(value) and len(value.encode()) <= MAX_REASON
+
+
+def _is_list(value: object, is_item: Callable[[object], TypeGuard[str]]) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(map(is_item, value))

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from ..crypto.noise import HandshakeState
 from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
-from .events import Accepted, Bytes, Closed, Event, Gap, HandshakeDone, HelloReceived, Text
+from .events import Accepted, Binding, Bytes, Closed, Event, Gap, HelloReceived, Text
 from .frames import (
     DEFAULT_MAX_MESSAGE,
     KID_SIZE,
@@ -68,6 +68,7 @@ class SecureSession:
         self._max_message = max_message
         self._padding = padding
         self._rekey_interval = rekey_interval
+        self._offered: tuple[str, ...] = ()
         self._hello: tuple[bytes, bytes] | None = None
         self._handshake: HandshakeState | None = None
         self._transport: Transport | None = None
@@ -96,23 +97,25 @@ class SecureSession:
         self._enter(self._may_send[Step.HELLO])
         return frame
 
-    def reply(self, psk: bytes, subprotocols: Sequence[str] = ()) -> bytes:
+    def reply(self, psk: bytes, subprotocols: Sequence[str], binding: Binding) -> bytes:
         """Client: verify HELLO under ``psk`` (32) and return the REPLY frame.
 
-        ``subprotocols`` are those that the application may choose from. Raises ``InvalidFrame``,
-        and the session is over, when HELLO was not made with this key.
+        ``subprotocols`` are those that the application may choose from, and ``binding`` is the
+        request that was made. Raises ``InvalidFrame``, and the session is over, when HELLO was not
+        made with this key; ``LocalError``, and the session goes on, when the arguments are wrong.
         """
         if self._hello is None:
             raise LocalError(f"there is no HELLO to reply to in state {self._state.name}")
         kid, message = self._hello
         handshake = HandshakeState(initiator=False, psk=psk, prologue=_prologue(kid))
-        payload = messages.serialize_reply_payload(subprotocols, self._max_message)
+        payload = messages.serialize_reply_payload(subprotocols, self._max_message, binding)
         try:
             self.peer_max_message = messages.parse_hello_payload(handshake.read_message(message))
         except ProtocolError:
             self._enter(State.FAILED)
             raise
         frame = serialize_reply(handshake.write_message(payload))
+        self._offered = tuple(subprotocols)
         self._start_transport(handshake)
         self._enter(self._may_send[Step.REPLY])
         return frame
@@ -146,16 +149,18 @@ class SecureSession:
         if self._handshake is None:
             raise InvalidFrame
         payload = self._handshake.read_message(parse_reply(frame))
-        subprotocols, self.peer_max_message = messages.parse_reply_payload(payload)
+        done, self.peer_max_message = messages.parse_reply_payload(payload)
         self._start_transport(self._handshake)
         self._received(Step.REPLY)
-        return HandshakeDone(subprotocols)
+        return done
 
     def _receive_transport(self, frame: bytes, transport: Transport) -> Event | None:
         kind, message = transport.open(frame)
         if kind is Kind.CONTROL and message is not None:
             control = messages.parse_control(message)
             self._received(_CONTROL_STEPS[type(control)])
+            if isinstance(control, Accepted) and control.subprotocol not in (None, *self._offered):
+                raise InvalidFrame
             return control
         self._received(Step.DATA)
         if message is None:
@@ -164,11 +169,12 @@ class SecureSession:
 
     # Sending
 
-    def seal(self, data: str | bytes) -> list[bytes]:
+    def seal(self, data: str | bytes, *, is_json: bool = False) -> list[bytes]:
         """Return the frames that carry a text or binary message, to be sent in this order.
 
         Raises ``MessageTooBig`` when the peer would not take it and ``LocalError`` when UTF-8
-        cannot express it; then nothing has been sealed, and the session goes on.
+        cannot express it; then nothing has been sealed, and the session goes on. ``is_json``
+        matters to ``ClassicSession`` alone.
         """
         transport = self._transport_for(Step.DATA)
         if isinstance(data, str):
@@ -184,7 +190,11 @@ class SecureSession:
         return self._seal_control(Step.ACCEPT, messages.serialize_accept(subprotocol))
 
     def seal_close(self, code: int, reason: str) -> list[bytes]:
-        """Return the frames of an authenticated close; this side can seal nothing afterwards."""
+        """Return the frames of an authenticated close; this side can seal nothing afterwards.
+
+        Raises ``LocalError``, and nothing has happened, for a code or a reason that a close may not
+        have; see ``messages.check_close``.
+        """
         return self._seal_control(Step.CLOSE, messages.serialize_close(code, reason))
 
     def seal_gap(self, group: str, missed: int) -> list[bytes]:

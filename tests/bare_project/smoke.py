@@ -11,7 +11,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.test import Client
 
-from gcrypt_channels.protocol.events import Accepted, HelloReceived, Text
+from gcrypt_channels.protocol.events import Accepted, Binding, HelloReceived, Text
 from gcrypt_channels.protocol.secure import SecureSession
 
 browser = Client(enforce_csrf_checks=True, SERVER_NAME="localhost")
@@ -37,8 +37,9 @@ async def count() -> None:
     hello = session.receive(await socket.receive_from(timeout=30))
     assert isinstance(hello, HelloReceived), hello
     assert hello.kid.hex() == key["kid"]
+    binding = Binding(("gcrypt.v2",), "localhost", "/ws/counter/")
     psk = base64.urlsafe_b64decode(key["psk"] + "=")
-    await socket.send_to(bytes_data=session.reply(psk))
+    await socket.send_to(bytes_data=session.reply(psk, (), binding))
     assert isinstance(session.receive(await socket.receive_from(timeout=30)), Accepted)
     for frame in session.seal(json.dumps({"id": 41})):
         await socket.send_to(bytes_data=frame)

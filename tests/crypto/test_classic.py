@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,7 +82,42 @@ def test_another_passphrase_does_not_open_it() -> None:
 
 
 def test_open_gives_the_text_as_it_was_written() -> None:
-    assert CRYPT.open(CRYPT.seal('{ "a":1.0, "a":2 }')) == '{ "a":1.0, "a":2 }'
+    text = '{ "a":1.0, "a":2 }'
+    assert CRYPT.open(CRYPT.seal(text)) == (text, {"a": 2})
+
+
+def test_a_frame_with_escapes_in_its_base64_is_the_same_frame() -> None:
+    frame = CRYPT.seal("12345678901234")
+    while "/" not in frame:
+        frame = CRYPT.seal("12345678901234")
+    assert CRYPT.decrypt(frame.replace("/", "\\/")) == 12345678901234
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.replace('"ct":"', '"ct":"\\u000a'),
+        lambda frame: frame.replace('"ct":"', '"ct":"="'),
+        lambda frame: frame.replace('"ct":"', '"ct":"!'),
+        lambda frame: frame.replace('"ct":"', '"ct":"\n'),
+        lambda frame: frame.replace('"ct":"', '"ct":"\u00e9'),
+        lambda frame: frame.replace('"ct":"', '"ct":"AAAA","ct":"'),
+        lambda frame: frame.replace('","iv', '=","iv'),
+        lambda frame: frame.replace('","iv', '=="  ,"iv'),
+        lambda frame: frame.replace('","iv', ',"iv'),
+        lambda frame: '{"ct":' + frame[-65:],
+        lambda frame: '{"ct":"' + frame[-65:],
+        lambda frame: frame[-65:],
+        lambda frame: frame + " x",
+        lambda frame: "x" + frame,
+        lambda frame: frame[:-1],
+    ],
+)
+def test_an_altered_frame_of_the_usual_layout_is_refused(change: Callable[[str], str]) -> None:
+    frame = CRYPT.seal("1")
+    assert change(frame) != frame
+    with pytest.raises(DecryptionFailed):
+        CRYPT.decrypt(change(frame))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +178,8 @@ def test_no_nearly_right_frame_raises_anything_else(members: dict[str, object]) 
         b'"\xe2\x82"',
         b'"\xed\xa0\x80"',
         b"NaN",
+        b"1e400",
+        b'{"a":[-1e999]}',
         b"[1e5",
         b"9" * 5000,
         b"[" * 65 + b"]" * 65,

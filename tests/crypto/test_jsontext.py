@@ -47,6 +47,28 @@ def test_serialize_refuses_numbers_that_json_lacks(value: object) -> None:
         jsontext.serialize(value)
 
 
+OVERFLOWING = ["1e400", "-1e400", "1E+0309", "1.8e308", "9" * 400 + ".0", "9" * 250 + "e99"]
+
+
+@pytest.mark.parametrize("number", OVERFLOWING, ids=lambda number: number[:8])
+@pytest.mark.parametrize("around", ["{}", "[0.5, {}]", '{{"a": [{{"b": {}}}]}}'])
+def test_parse_refuses_numbers_that_overflow(number: str, around: str) -> None:
+    for parse in (jsontext.parse, jsontext.parse_unique):
+        with pytest.raises(ValueError, match="not JSON"):
+            parse(around.format(number))
+
+
+@pytest.mark.parametrize(
+    "number", ["1.7976931348623157e308", "-0.0", "1e-400", "9" * 309, "5e-324"]
+)
+def test_parse_takes_numbers_up_to_the_largest(number: str) -> None:
+    assert jsontext.parse(f"[{number}]") == [json.loads(number)]
+
+
+def test_a_number_in_a_string_is_text() -> None:
+    assert jsontext.parse('"1e400 NaN"') == "1e400 NaN"
+
+
 def test_serialize_refuses_cycles() -> None:
     cycle: list[object] = []
     cycle.append(cycle)

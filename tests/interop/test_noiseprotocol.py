@@ -11,6 +11,7 @@ import pytest
 
 from gcrypt_channels.protocol.events import (
     Accepted,
+    Binding,
     Bytes,
     Closed,
     Event,
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.interop
 
 TEXT, BINARY, CONTROL, MORE, PADDED = 0x10, 0x11, 0x12, 0x80, 0x40
 KID, PSK = bytes(range(8)), bytes(range(32))
+BINDING = Binding(("gcrypt.v2",), "localhost", "/ws/?a=b")
+BOUND = {"offered": ["gcrypt.v2"], "host": "localhost", "target": "/ws/?a=b"}
 FRAMES = 10_000
 REKEY_INTERVAL = 3000
 
@@ -55,9 +58,9 @@ def connect_to_our_server(*, padding: bool) -> tuple[SecureSession, Peer]:
     hello = ours.hello(KID, PSK)
     assert hello[:9] == b"\x01" + KID
     assert json.loads(peer.read_handshake(hello[9:])) == {"max_message": 1_048_576}
-    reply = {"subprotocols": ["a", "b"], "max_message": 1_000_000}
+    reply = {"subprotocols": ["a", "b"], "max_message": 1_000_000, **BOUND}
     frame = b"\x02" + peer.write_handshake(json.dumps(reply).encode())
-    assert ours.receive(frame) == HandshakeDone(("a", "b"))
+    assert ours.receive(frame) == HandshakeDone(("a", "b"), BINDING)
     (accept,) = ours.seal_accept("b")
     if not padding:
         assert peer.heard(accept) == (CONTROL, {"type": "accept", "subprotocol": "b"})
@@ -71,11 +74,12 @@ def connect_our_client(*, padding: bool) -> tuple[SecureSession, Peer]:
     peer = Peer(initiator=True)
     hello = b"\x01" + KID + peer.write_handshake(b'{"max_message": 1000000}')
     assert ours.receive(hello) == HelloReceived(KID)
-    reply = ours.reply(PSK, ["a"])
+    reply = ours.reply(PSK, ["a"], BINDING)
     assert reply[:1] == b"\x02"
     assert json.loads(peer.read_handshake(reply[1:])) == {
         "subprotocols": ["a"],
         "max_message": 1_048_576,
+        **BOUND,
     }
     assert ours.receive(peer.say({"type": "accept", "subprotocol": None})) == Accepted(None)
     return ours, peer

@@ -49,7 +49,7 @@ def test_we_open_thousands_of_openssls_frames() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         frames = list(pool.map(sealed, range(FRAMES)))
-    assert [crypt.open(frame) for frame in frames] == texts
+    assert [crypt.open(frame)[0] for frame in frames] == texts
 
 
 def test_key_and_iv_are_openssls() -> None:
@@ -59,11 +59,12 @@ def test_key_and_iv_are_openssls() -> None:
 
 
 @pytest.mark.parametrize("value", LARGE, ids=range(len(LARGE)))
-def test_values_over_1_mib_pass_both_ways(value: object) -> None:
+def test_values_over_1_mib_pass_both_ways(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     salt, text = seeded("large", 8), jsontext.serialize(value)
     frame = openssl.frame(PASSPHRASE, salt, text)
     assert Crypt(PASSPHRASE).decrypt(frame) == value
-    assert Crypt(PASSPHRASE)._seal(text, salt) == frame
+    monkeypatch.setattr("gcrypt_channels.crypto.classic.random_bytes", lambda size: salt)
+    assert Crypt(PASSPHRASE).seal(text) == frame
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_no_flipped_bit_of_the_frames_text_alters_what_is_delivered(victim: str)
             character = chr(ord(victim[index]) ^ 1 << bit)
             tampered = victim[:index] + character + victim[index + 1 :]
             try:
-                delivered = Crypt(PASSPHRASE).open(tampered)
+                delivered, _ = Crypt(PASSPHRASE).open(tampered)
             except DecryptionFailed:
                 continue
             assert delivered == VICTIM

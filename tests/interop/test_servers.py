@@ -16,6 +16,7 @@ from websockets.typing import Origin, Subprotocol
 from gcrypt_channels.client import ClientConnection, DjangoSession
 from gcrypt_channels.exceptions import ConnectionClosed, MessageTooBig
 from gcrypt_channels.keys import SessionKey
+from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.servers import Daphne, Uvicorn, WebServer, demo_site
 
@@ -263,7 +264,7 @@ async def echo_through(alice: DjangoSession, socket: Socket) -> None:
     connection = ClientConnection(socket, SecureSession(role="client"))
     key = await alice._session_key()
     assert isinstance(key, SessionKey)
-    await connection.open(key, None, ())
+    await connection.open(key, None, (), Binding((V2,), "127.0.0.1", "/ws/echo/"))
     messages: list[str | bytes] = ["x" * 10_000, b"x" * 300_000]
     for message in messages:
         await connection.send(message)

@@ -43,8 +43,15 @@ suite("opening", () => {
       { maxMessage: 4096 },
       ["graphql-transport-ws", "json"],
     );
-    assert.equal(seen.offers, `gcrypt.v2,gcrypt.kid.${key.json.kid}`);
-    assert.deepEqual(seen.answer, { subprotocols: ["graphql-transport-ws", "json"], max_message: 4096 });
+    const offered = ["gcrypt.v2", `gcrypt.kid.${key.json.kid}`];
+    assert.equal(seen.offers, offered.join());
+    assert.deepEqual(seen.answer, {
+      subprotocols: ["graphql-transport-ws", "json"],
+      max_message: 4096,
+      offered,
+      host: "127.0.0.1",
+      target: "/ws/",
+    });
     assert.deepEqual([socket.protocol, socket.profile, socket.extensions], ["json", "gcrypt.v2", ""]);
   });
 
@@ -537,10 +544,12 @@ suite("inspection", () => {
     await next();
     socket.close(1000, "bye");
     await next();
+    const bound = { offered: ["gcrypt.v2", `gcrypt.kid.${key.json.kid}`], host: "127.0.0.1", target: "/ws/" };
+    const reply = JSON.stringify({ subprotocols: ["json"], max_message: 1048576, ...bound });
     const shown = frames.map(({ direction, kind, plaintext }) => [direction, kind, plaintext]);
     assert.deepEqual(shown, [
       ["inbound", "HELLO", '{"max_message":1048576}'],
-      ["outbound", "REPLY", '{"subprotocols":["json"],"max_message":1048576}'],
+      ["outbound", "REPLY", reply],
       ["inbound", "CONTROL", '{"type":"accept","subprotocol":null}'],
       ["outbound", "TEXT", "text"],
       ["inbound", "TEXT", "text"],

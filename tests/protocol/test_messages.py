@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcrypt_channels.exceptions import InvalidFrame, LocalError
-from gcrypt_channels.protocol.events import Accepted, Closed, Gap
+from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Gap, HandshakeDone
 from gcrypt_channels.protocol.messages import (
+    MAX_REASON,
+    check_close,
     decode_text,
     encode_text,
+    is_close_code,
     parse_control,
     parse_hello_payload,
     parse_reply_payload,
@@ -25,6 +28,10 @@ from gcrypt_channels.protocol.messages import (
 
 NAMES = st.text(min_size=1)
 LIMITS = st.integers(min_value=1)
+TARGETS = st.text(st.characters(max_codepoint=0x7F, exclude_characters="#")).map("/".__add__)
+CLOSE_CODES = [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
+BINDING = Binding(("gcrypt.v2", "gcrypt.kid.0011223344556677"), "h", "/ws/?a=b")
+BOUND = {"offered": list(BINDING.offered), "host": "h", "target": "/ws/?a=b"}
 
 
 @given(LIMITS)
@@ -32,10 +39,27 @@ def test_hello_carries_the_limit(max_message: int) -> None:
     assert parse_hello_payload(serialize_hello_payload(max_message)) == max_message
 
 
-@given(st.lists(NAMES), LIMITS)
-def test_reply_carries_subprotocols_and_the_limit(names: list[str], max_message: int) -> None:
-    payload = serialize_reply_payload(names, max_message)
-    assert parse_reply_payload(payload) == (tuple(names), max_message)
+@given(st.lists(NAMES), LIMITS, st.builds(Binding, st.lists(st.text()), st.text(), TARGETS))
+def test_reply_carries_subprotocols_limit_and_binding(
+    names: list[str], max_message: int, binding: Binding
+) -> None:
+    payload = serialize_reply_payload(names, max_message, binding)
+    told = binding._replace(offered=tuple(binding.offered))
+    assert parse_reply_payload(payload) == (HandshakeDone(tuple(names), told), max_message)
+
+
+@pytest.mark.parametrize("missing", ["offered", "host", "target"])
+def test_a_reply_without_a_member_of_its_binding_is_refused(missing: str) -> None:
+    parse_reply_payload(json.dumps(BOUND).encode())
+    others = {name: value for name, value in BOUND.items() if name != missing}
+    with pytest.raises(InvalidFrame):
+        parse_reply_payload(json.dumps(others).encode())
+
+
+@pytest.mark.parametrize("target", ["/a#b", "/ü", "*", ""])
+def test_the_server_takes_any_target_that_is_text(target: str) -> None:
+    done, _ = parse_reply_payload(json.dumps({**BOUND, "target": target}).encode())
+    assert done.binding.target == target  # it is compared with the request, and then it differs
 
 
 @given(st.none() | NAMES)
@@ -43,9 +67,38 @@ def test_accept_comes_back(subprotocol: str | None) -> None:
     assert parse_control(serialize_accept(subprotocol)) == Accepted(subprotocol)
 
 
-@given(st.integers(1000, 4999), st.text())
+@given(st.sampled_from(CLOSE_CODES), st.text(max_size=MAX_REASON // 4))
 def test_close_comes_back(code: int, reason: str) -> None:
     assert parse_control(serialize_close(code, reason)) == Closed(code, reason)
+
+
+def test_the_codes_of_a_close_are_those_of_the_protocol() -> None:
+    assert [code for code in range(-1, 70_000) if is_close_code(code)] == CLOSE_CODES
+    others: list[object] = [None, True, "1000", 1000.0, [1000]]
+    assert not any(map(is_close_code, others))
+
+
+@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
+def test_another_code_is_neither_sent_nor_taken(code: int) -> None:
+    for attempt in (check_close, serialize_close):
+        with pytest.raises(LocalError, match="close code"):
+            attempt(code, "")
+    with pytest.raises(InvalidFrame):
+        parse_control(b'{"type": "close", "code": %d}' % code)
+
+
+@pytest.mark.parametrize("reason", ["x" * 124, "ü" * 62, "😀" * 31, "\ud800"])
+def test_a_reason_over_123_bytes_or_without_utf_8_is_neither_sent_nor_taken(reason: str) -> None:
+    for attempt in (check_close, serialize_close):
+        with pytest.raises(LocalError, match="123 bytes"):
+            attempt(1000, reason)
+    with pytest.raises(InvalidFrame):
+        parse_control(json.dumps({"type": "close", "code": 1000, "reason": reason}).encode())
+
+
+@pytest.mark.parametrize("reason", ["x" * 123, "ü" * 61 + "x", "😀" * 30 + "xyz"])
+def test_a_reason_of_123_bytes_is_sent_and_taken(reason: str) -> None:
+    assert parse_control(serialize_close(4999, reason)) == Closed(4999, reason)
 
 
 @given(NAMES, LIMITS)
@@ -55,7 +108,9 @@ def test_gap_comes_back(group: str, missed: int) -> None:
 
 def test_the_bytes_are_those_of_the_protocol() -> None:
     assert serialize_hello_payload(5) == b'{"max_message":5}'
-    assert serialize_reply_payload(["a"], 5) == b'{"subprotocols":["a"],"max_message":5}'
+    assert serialize_reply_payload(["a"], 5, Binding(("x", "y"), "h", "/?q")) == (
+        b'{"subprotocols":["a"],"max_message":5,"offered":["x","y"],"host":"h","target":"/?q"}'
+    )
     assert serialize_accept(None) == b'{"type":"accept","subprotocol":null}'
     assert serialize_close(4401, "ü") == '{"type":"close","code":4401,"reason":"ü"}'.encode()
     assert serialize_gap("room", 2) == b'{"type":"gap","group":"room","missed":2}'
@@ -63,7 +118,10 @@ def test_the_bytes_are_those_of_the_protocol() -> None:
 
 def test_what_is_missing_has_a_default_and_what_is_unknown_is_ignored() -> None:
     assert parse_hello_payload(b'{"x": [1]}') == 1_048_576
-    assert parse_reply_payload(b'{"y": null}') == ((), 1_048_576)
+    assert parse_reply_payload(json.dumps({"y": None, **BOUND}).encode()) == (
+        HandshakeDone((), BINDING),
+        1_048_576,
+    )
     assert parse_control(b'{"type": "accept", "x": 1}') == Accepted(None)
     assert parse_control(b'{"type": "close", "code": 1000}') == Closed(1000, "")
     assert parse_control(b'{"type": "later", "code": "x"}') is None
@@ -98,8 +156,9 @@ def test_a_control_message_is_sane_or_refused(members: dict[str, Any]) -> None:
             assert subprotocol is None or (type(subprotocol) is str and subprotocol)
         case Closed(code, reason):
             assert type(code) is int
-            assert 1000 <= code <= 4999
+            assert code in CLOSE_CODES
             assert type(reason) is str
+            assert len(reason.encode()) <= MAX_REASON
         case Gap(group, missed):
             assert type(group) is str
             assert group
@@ -126,12 +185,15 @@ def test_a_control_message_that_could_be_misread_is_refused(control: bytes) -> N
 def test_what_a_peer_would_refuse_is_not_serialized() -> None:
     attempts: list[Callable[[], bytes]] = [
         lambda: serialize_hello_payload(0),
-        lambda: serialize_reply_payload([""], 1),
+        lambda: serialize_reply_payload([""], 1, BINDING),
+        lambda: serialize_reply_payload([], 1, BINDING._replace(offered=("\ud800",))),
+        lambda: serialize_reply_payload([], 1, BINDING._replace(host="\ud800")),
+        *(
+            lambda target=target: serialize_reply_payload([], 1, BINDING._replace(target=target))
+            for target in ("", "ws/", "?a", "/ws/#", "/ü", "/\ud800", "http://h/")
+        ),
         lambda: serialize_accept(""),
         lambda: serialize_accept("\ud800"),
-        lambda: serialize_close(999, ""),
-        lambda: serialize_close(5000, ""),
-        lambda: serialize_close(1000, "\ud800"),
         lambda: serialize_gap("", 1),
         lambda: serialize_gap("room", 0),
     ]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gcrypt_channels.exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from gcrypt_channels.protocol.events import (
     Accepted,
+    Binding,
     Bytes,
     Closed,
     Gap,
@@ -20,6 +21,7 @@ from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.protocol.states import State
 
 KID, PSK = bytes(range(8)), bytes(range(32))
+BINDING = Binding(("gcrypt.v2",), "localhost", "/ws/?a=b")
 Pair = tuple[SecureSession, SecureSession]
 
 
@@ -39,7 +41,7 @@ def ready(
         role="client", max_message=max_message, padding=padding, rekey_interval=rekey_interval
     )
     client.receive(server.hello(KID, PSK))
-    server.receive(client.reply(PSK))
+    server.receive(client.reply(PSK, (), BINDING))
     return server, client
 
 
@@ -67,7 +69,7 @@ def assert_over(session: SecureSession, code: int = 4400, *, frame: bytes = b"")
         session.receive(b"\x10" + bytes(16))
     attempts: list[Callable[[], object]] = [
         lambda: session.hello(KID, PSK),
-        lambda: session.reply(PSK),
+        lambda: session.reply(PSK, (), BINDING),
         lambda: session.seal("x"),
         lambda: session.seal_accept(None),
         lambda: session.seal_close(1000, ""),
@@ -89,9 +91,10 @@ def test_the_handshake_step_by_step() -> None:
     assert hello[:9] == b"\x01" + KID
     assert client.receive(hello) == HelloReceived(KID)
     assert client.peer_max_message == 1_048_576  # not known before HELLO is opened
-    reply = client.reply(PSK, ["graphql-transport-ws", "json"])
+    names = ("graphql-transport-ws", "json")
+    reply = client.reply(PSK, names, BINDING)
     assert reply[:1] == b"\x02"
-    assert server.receive(reply) == HandshakeDone(("graphql-transport-ws", "json"))
+    assert server.receive(reply) == HandshakeDone(names, BINDING)
     assert (server.peer_max_message, client.peer_max_message) == (7000, 5000)
     assert (server.state, client.state) == (State.READY, State.READY)
     assert client.receive(only(server.seal_accept("json"))) == Accepted("json")
@@ -102,29 +105,29 @@ def test_the_plaintext_of_the_handshake_is_not_on_the_wire() -> None:
     server, client = SecureSession(role="server"), SecureSession(role="client")
     hello = server.hello(KID, PSK)
     client.receive(hello)
-    assert b"max_message" not in hello + client.reply(PSK, ["canary"])
+    assert b"max_message" not in hello + client.reply(PSK, ["canary"], BINDING)
 
 
 def test_a_client_with_another_key_fails_and_so_does_its_server() -> None:
     _, client = greeted()
     with pytest.raises(InvalidFrame):
-        client.reply(bytes(32))
+        client.reply(bytes(32), (), BINDING)
     assert client.state is State.FAILED
 
 
 def test_a_server_refuses_a_client_that_replies_to_another_hello() -> None:
     (_, client), (other, _) = greeted(), greeted()
-    assert_over(other, frame=client.reply(PSK))
+    assert_over(other, frame=client.reply(PSK, (), BINDING))
 
 
 def test_a_client_replies_once_and_only_to_a_hello() -> None:
     client = SecureSession(role="client")
     with pytest.raises(LocalError):
-        client.reply(PSK)
+        client.reply(PSK, (), BINDING)
     client.receive(SecureSession(role="server").hello(KID, PSK))
-    client.reply(PSK)
+    client.reply(PSK, (), BINDING)
     with pytest.raises(LocalError):
-        client.reply(PSK)
+        client.reply(PSK, (), BINDING)
 
 
 def test_a_server_greets_once() -> None:
@@ -138,7 +141,7 @@ def test_nobody_plays_the_other_role() -> None:
     with pytest.raises(LocalError):
         SecureSession(role="client").hello(KID, PSK)
     with pytest.raises(LocalError):
-        SecureSession(role="server").reply(PSK)
+        SecureSession(role="server").reply(PSK, (), BINDING)
     _, client = opened()
     with pytest.raises(LocalError):
         client.seal_accept(None)
@@ -166,10 +169,10 @@ def test_wrong_sizes_of_kid_and_psk_are_mistakes_of_ours() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         SecureSession(role="server").hello(KID, PSK[:31])
     with pytest.raises(ValueError, match="32 bytes"):
-        client.reply(PSK[:31])
+        client.reply(PSK[:31], (), BINDING)
     with pytest.raises(LocalError):
-        client.reply(PSK, [""])
-    server.receive(client.reply(PSK))  # none of it has done any harm
+        client.reply(PSK, [""], BINDING)
+    server.receive(client.reply(PSK, (), BINDING))  # none of it has done any harm
 
 
 @pytest.mark.parametrize("frame", ["", "text", '{"ct":"","s":""}'])
@@ -270,8 +273,6 @@ def test_a_control_message_has_to_fit_into_one_frame() -> None:
     server, client = opened(padding=True)
     with pytest.raises(LocalError, match="one frame"):
         server.seal_gap("x" * 262_144, 1)
-    with pytest.raises(LocalError, match="one frame"):
-        server.seal_close(1000, "x" * 262_144)
     assert client.receive(only(server.seal("still open"))) == Text("still open")
 
 
@@ -366,6 +367,34 @@ def test_a_client_can_leave_before_the_accept() -> None:
     assert client.receive(only(server.seal("under way"))) == Text("under way")
     assert server.receive(close) == Closed(1001, "")
     assert server.state is client.state is State.CLIENT_CLOSED
+
+
+@pytest.mark.parametrize("chosen", ["json", None])
+def test_a_client_takes_a_subprotocol_that_it_offered_or_none(chosen: str | None) -> None:
+    server, client = greeted()
+    server.receive(client.reply(PSK, ["xml", "json"], BINDING))
+    assert client.receive(only(server.seal_accept(chosen))) == Accepted(chosen)
+
+
+def test_a_client_refuses_a_subprotocol_that_it_did_not_offer() -> None:
+    server, client = greeted()
+    server.receive(client.reply(PSK, ["json"], BINDING))
+    assert_over(client, frame=only(server.seal_accept("xml")))
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1005, ""), (5000, ""), (1000, "x" * 124)])
+def test_a_close_that_may_not_be_sent_costs_nothing(code: int, reason: str) -> None:
+    server, client = opened()
+    with pytest.raises(LocalError):
+        server.seal_close(code, reason)
+    assert client.receive(only(server.seal("still open"))) == Text("still open")
+
+
+def test_a_target_that_no_request_has_costs_nothing() -> None:
+    server, client = greeted()
+    with pytest.raises(LocalError, match="target"):
+        client.reply(PSK, (), BINDING._replace(target="/ws/#top"))
+    assert server.receive(client.reply(PSK, (), BINDING)) == HandshakeDone((), BINDING)
 
 
 # Secrets

@@ -21,11 +21,12 @@ from hypothesis.stateful import (
 )
 
 from gcrypt_channels.exceptions import InvalidFrame
-from gcrypt_channels.protocol.events import Bytes, Text
+from gcrypt_channels.protocol.events import Binding, Bytes, Text
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.protocol.states import State
 
 KID, PSK = bytes(8), bytes(range(32))
+BINDING = Binding(("gcrypt.v2",), "localhost", "/ws/?a=b")
 Message = str | bytes
 
 
@@ -72,7 +73,7 @@ class HostileWire(RuleBasedStateMachine):
         ]
         for server, client in (self.sides[:2], self.sides[2:]):
             client.session.receive(server.session.hello(KID, PSK))
-            server.session.receive(client.session.reply(PSK))
+            server.session.receive(client.session.reply(PSK, (), BINDING))
             for frame in server.session.seal_accept(None):
                 client.session.receive(frame)
 

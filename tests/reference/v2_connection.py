@@ -44,8 +44,15 @@ class Connection:
         rekey_interval: int = 65_536,
         server_max_message: int = 1_048_576,
         client_max_message: int = 1_048_576,
+        host: str = "chat.example.com",
+        target: str = "/ws/room/?x=1",
     ) -> None:
         self.kid, self.psk = seeded(name + " kid", 8), seeded(name + " psk", 32)
+        self.binding = {
+            "offered": ["gcrypt.v2", f"gcrypt.kid.{self.kid.hex()}"],
+            "host": host,
+            "target": target,
+        }
         self.padding = padding
         self.limits = {"server": server_max_message, "client": client_max_message}
         ephemerals = {role: seeded(f"{name} {role}", 32) for role in ("server", "client")}
@@ -70,6 +77,7 @@ class Connection:
             "client_max_message": client_max_message,
             "padding": padding,
             "rekey_interval": rekey_interval,
+            **self.binding,
             "steps": self.steps,
         }
 
@@ -91,15 +99,14 @@ class Connection:
         self.peers["client"].read_handshake(frame[9:])
         return self
 
-    def answer(self, payload: bytes | None = None) -> bytes:
-        """Return REPLY."""
-        default = {"subprotocols": [], "max_message": self.limits["client"]}
-        payload = compact(default) if payload is None else payload
+    def answer(self, payload: bytes | None = None, **members: Any) -> bytes:
+        """Return REPLY, with other ``members`` or another ``payload`` than the usual one."""
+        usual = {"subprotocols": [], "max_message": self.limits["client"], **self.binding}
+        payload = compact({**usual, **members}) if payload is None else payload
         return b"\x02" + self.peers["client"].write_handshake(payload)
 
     def reply(self, *subprotocols: str) -> Connection:
-        payload = {"subprotocols": list(subprotocols), "max_message": self.limits["client"]}
-        frame = self.answer(compact(payload))
+        frame = self.answer(subprotocols=list(subprotocols))
         self.step("client", "reply", [frame], subprotocols=list(subprotocols))
         self.peers["server"].read_handshake(frame[1:])
         self.record["handshake_hash"] = self.peers["server"].handshake_hash.hex()

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .v2_connection import BINARY, CONTROL, MORE, PADDED, TEXT, Connection, compact
+
+_WRONG_MEMBERS = {
+    "subprotocols": ('"json"', "[1]", '[""]', "[null]", '["\\ud800"]', "{}", "null"),
+    "offered": (
+        '"gcrypt.v2"',
+        "[1]",
+        "[null]",
+        '["gcrypt.v2", ["x"]]',
+        '["\\ud800"]',
+        "{}",
+        "null",
+    ),
+    "host": ("1", "null", '["a"]', "true", '"\\ud800"'),
+    "target": ("1", "null", '["/"]', "false", '"/\\ud800"'),
+}
 
 
 def build() -> list[dict[str, Any]]:
@@ -19,17 +35,23 @@ def _handshakes() -> list[dict[str, Any]]:
         hello = connection.greet(b'{"max_message": %s}' % limit.encode())
         refused.append(connection.refused("server", hello))
         connection = Connection(f"REPLY with max_message {limit}").hello()
-        reply = connection.answer(b'{"max_message": %s}' % limit.encode())
+        reply = connection.answer(max_message=json.loads(limit))
         refused.append(connection.refused("client", reply))
     for payload in (b"", b"[]", b"null", b"{", b'{"max_message":1', b'"\xff"', b"{} {}"):
         connection = Connection(f"HELLO with payload {payload!r}")
         refused.append(connection.refused("server", connection.greet(payload)))
         connection = Connection(f"REPLY with payload {payload!r}").hello()
         refused.append(connection.refused("client", connection.answer(payload)))
-    for names in ('"json"', "[1]", '[""]', "[null]", '["\\ud800"]', "{}", "null"):
-        connection = Connection(f"REPLY with subprotocols {names}").hello()
-        reply = connection.answer(b'{"subprotocols": %s}' % names.encode())
-        refused.append(connection.refused("client", reply))
+    for member, values in _WRONG_MEMBERS.items():
+        for value in values:
+            connection = Connection(f"REPLY with {member} {value}").hello()
+            members = compact({**connection.binding, member: "?"}).decode().replace('"?"', value)
+            reply = connection.answer(members.encode())
+            refused.append(connection.refused("client", reply))
+    for member in ("offered", "host", "target"):
+        connection = Connection(f"REPLY without {member}").hello()
+        others = {key: value for key, value in connection.binding.items() if key != member}
+        refused.append(connection.refused("client", connection.answer(compact(others))))
 
     def altered(name: str, change: Any) -> None:
         connection = Connection(f"HELLO {name}")
@@ -120,7 +142,12 @@ def _messages() -> list[dict[str, Any]]:
         b'{"type": "close", "code": "1000", "reason": ""}',
         b'{"type": "close", "code": true, "reason": ""}',
         b'{"type": "close", "code": 999, "reason": ""}',
-        b'{"type": "close", "code": 5000, "reason": ""}',
+        *(
+            b'{"type": "close", "code": %d, "reason": ""}' % code
+            for code in (1004, 1005, 1006, 1015, 1016, 2999, 5000)
+        ),
+        b'{"type": "close", "code": 1000, "reason": "%s"}' % (b"x" * 124),
+        b'{"type": "close", "code": 1000, "reason": "%s"}' % ("ü".encode() * 62),
         b'{"type": "close", "code": 1000, "reason": 1}',
         b'{"type": "close", "code": 1000, "reason": null}',
         b'{"type": "close", "code": 1000, "reason": "\\ud800"}',
@@ -158,7 +185,7 @@ def _messages() -> list[dict[str, Any]]:
     ):
         wrong = compact({"type": "gap", "group": group, "missed": missed})
         one(f"a gap of {missed!r} in {group!r}", "server", [(CONTROL, wrong)], accepted=True)
-    names: list[object] = [1, "", [], True]
+    names: list[object] = [1, "", [], True, "not-offered"]
     for name in names:
         wrong = compact({"type": "accept", "subprotocol": name})
         one(f"an accept of {name!r}", "server", [(CONTROL, wrong)], accepted=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from . import v2_refused
@@ -59,6 +60,12 @@ def _connections() -> list[dict[str, Any]]:
     long.long_binary("client", 0x02, 3_000_000).text("server", "x" * 20)
     padded_long = Connection("long and padded", padding=True).open()
     padded_long.long_binary("client", 0x80, 262_143).long_binary("client", 0x80, 262_144)
+    addressed = Connection(
+        "to an IPv6 address, percent-encoded", host="[2001:db8::1]", target="/ws/caf%C3%A9/a%2Fb/"
+    ).open()
+    named = Connection(
+        "to an international name", host="xn--bcher-kva.example", target="/?q=%C3%BC&r=%20+;/?"
+    ).open()
     return [
         plain.done(),
         padded.done(),
@@ -67,6 +74,8 @@ def _connections() -> list[dict[str, Any]]:
         abandoned.close("client", 1001, "going away").accept().done(),
         long.done(),
         padded_long.done(),
+        addressed.close("server", 1012, "the server restarts").done(),
+        named.close("client", 1000, "ü" * 61 + "x").done(),
     ]
 
 
@@ -116,7 +125,8 @@ def _other_hello() -> dict[str, Any]:
 
 def _other_reply() -> dict[str, Any]:
     connection = Connection("JSON of another client").hello()
-    reply = connection.answer(b'{"later": {"version": [1]}, "subprotocols": ["a", "b"]}')
+    members = {"later": {"version": [1]}, "subprotocols": ["a", "b"], **connection.binding}
+    reply = connection.answer(json.dumps(members, indent=1).encode())
     connection.step("client", "reply", [reply], subprotocols=["a", "b"])
     connection.peers["server"].read_handshake(reply[1:])
     connection.accept()

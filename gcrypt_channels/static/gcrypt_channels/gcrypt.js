@@ -98,6 +98,11 @@ const sizeOf = (data) => data.size ?? data.length;
 /** @param {any} data @returns {Promise<T.Bytes>} */
 const toBytes = async (data) => (data.size === undefined ? data : new Uint8Array(await data.arrayBuffer()));
 
+/** Those that a close may name @param {any} code */
+const isCloseCode = (code) =>
+  Number.isInteger(code) &&
+  ((code >= 1000 && code < 1004) || (code > 1006 && code < 1015) || (code >= 3000 && code < 5000));
+
 /** @param {any} value */
 const toJSON = (value) => JSON.stringify(value) ?? fail("not-json");
 
@@ -378,6 +383,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   /** @type {any} */ #socket;
   #pending = 0;
   #peerLimit = Infinity;
+  /** @type {string[]} */ #offers = [];
   /** @type {T.Bytes[]} */ #parts = [];
   #partsKind = 0;
 
@@ -492,6 +498,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       this.#open = async (frame) => utf8(toJSON(await cipher.decrypt(frame)));
     }
     if (this.#end) return;
+    this.#offers = offers;
     /** @type {WebSocket} */
     const socket = (this.#socket = new WebSocket(this.#url, offers));
     socket.binaryType = "arraybuffer";
@@ -555,7 +562,14 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       key = await sessionKey(V2, this.#options);
       if (kid !== key.kid) fail("key-mismatch");
     }
-    const payload = utf8(toJSON({ subprotocols: this.#protocols, max_message: this.#options.maxMessage }));
+    const { hostname, pathname, search } = new URL(this.#url);
+    const payload = utf8(toJSON({
+      subprotocols: this.#protocols,
+      max_message: this.#options.maxMessage,
+      offered: this.#offers,
+      host: hostname,
+      target: pathname + search,
+    }));
     const { opened, reply, receiving, sending } = await respond(key, hello.subarray(9), ephemeral, payload);
     const { max_message = MAX_MESSAGE } = parseObject(opened);
     check(Number.isInteger(max_message) && max_message > 0);
@@ -608,7 +622,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
       check(!open && [null, ...this.#protocols].includes(subprotocol));
       this.#opened(subprotocol ?? "");
     } else if (type === "close") {
-      check(Number.isInteger(code) && code >= 1000 && code < 5000 && isText(reason));
+      check(isCloseCode(code) && isText(reason) && utf8(reason).length <= 123);
       this.#stop(code, reason, true, open ? undefined : "rejected");
     } else if (type === "gap") {
       check(open && group && isText(group) && Number.isInteger(missed) && missed > 0);
