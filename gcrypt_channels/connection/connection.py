@@ -6,7 +6,6 @@ from collections import Counter, deque
 from typing import Protocol
 
 from ..conf import conf
-from ..exceptions import TryAgainLater
 from ..outbox import Event, Send
 from ..protocol.classic import ClassicSession
 from ..protocol.secure import SecureSession
@@ -90,7 +89,7 @@ class Connection(SealedSocket):
         """Seal and send a group message of ``size`` bytes without ever waiting for this client.
 
         Past ``GCRYPT["BACKLOG_SIZE"]`` the message is dropped, and the client is told of a gap as
-        soon as it reads again, or is closed with 1013, as ``GCRYPT["BACKLOG_POLICY"]`` says.
+        soon as it reads again.
         """
         if self.closed:
             return
@@ -100,8 +99,6 @@ class Connection(SealedSocket):
             self._hold(group, text, size)
         elif self._has_room(group, size):
             self._put(text, size)
-        elif conf.backlog_policy == "close":
-            self.abort(TryAgainLater.code, "the client reads too slowly")
         else:
             self._unsent[group] += 1
 

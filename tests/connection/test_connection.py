@@ -346,20 +346,6 @@ async def test_one_message_larger_than_the_backlog_still_gets_through(settings: 
     await server.end()
 
 
-async def test_past_the_backlog_the_connection_closes_where_the_settings_say_so(
-    settings: Any,
-) -> None:
-    settings.GCRYPT = {"BACKLOG_SIZE": 1024, "BACKLOG_POLICY": "close"}
-    server, connection = await connected(Application())
-    gate = Gate(server)
-    for _ in range(4):
-        connection.push("news", "x" * 500, 500)
-    assert connection.closed
-    gate.event.set()
-    await server.end()
-    assert server.close["code"] == 1013
-
-
 async def test_a_group_message_over_the_clients_limit_is_a_gap() -> None:
     server, connection = await connected(Application())
     connection._session.peer_max_message = 1024

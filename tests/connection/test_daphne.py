@@ -13,7 +13,6 @@ import pytest
 
 from gcrypt_channels.client import connect
 from gcrypt_channels.client.connection import ClientConnection
-from gcrypt_channels.exceptions import ConnectionClosed
 from tests.room_site import KEYRING
 from tests.servers import Daphne, Site, Uvicorn, WebServer
 
@@ -104,28 +103,6 @@ async def test_a_stalled_client_is_told_of_one_gap_when_it_reads_again(
     assert numbers == [*range(COUNT - gaps[0]), -1]  # what is missing is where the gap was told
     assert len(gaps) == 1
     assert gaps[0] > COUNT // 2
-
-
-@pytest.mark.parametrize("server", SERVERS)
-async def test_a_stalled_client_is_closed_where_the_settings_say_so(
-    server: type[WebServer], tmp_path: Path
-) -> None:
-    gaps: list[int] = []
-    with start(server, tmp_path, BACKLOG_POLICY="close") as running:
-        async with stalled(running, lambda group, missed: gaps.append(missed)) as slow:
-            numbers: list[int] = []
-            end = None
-            while end is None:
-                try:
-                    number, _ = await asyncio.wait_for(slow.receive_json(), DEADLINE)
-                    numbers.append(number)
-                except ConnectionClosed as error:
-                    end = error
-    assert numbers == list(range(len(numbers)))
-    # daphne waits one second for the answer to a close, then drops what is under way.
-    too_late = [(1006, False)] if server is Daphne else []
-    assert (end.code, end.authentic) in [(1013, True), *too_late]
-    assert not gaps
 
 
 @pytest.mark.parametrize("server", SERVERS)
