@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +22,9 @@ from .conf import conf, load_resolver
 from .crypto import primitives
 from .crypto.psk import SessionKey
 from .sessions.identity import Scope, session_identity
+from .sessions.login import login_of
+
+__all__ = ["Keyring", "Scope", "SessionKey", "resolve", "root"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,23 +108,15 @@ async def resolve_session(scope: Scope) -> Keyring | None:
     if session is None:
         logger.warning("No session in the scope: put AuthMiddlewareStack around GcryptMiddleware.")
         return None
-    user = scope.get("user")
-    authenticated = user is not None and user.is_authenticated
-    if not authenticated and not conf.anonymous:
+    login = await login_of(scope)
+    identity = session_identity(session)
+    if not identity or not (login.user_id or conf.anonymous):
         return None
-    auth_hash = await session.aget(HASH_SESSION_KEY, "")
-    explicit = await session.aget(EXPLICIT_KEY)
-    identity = await session_identity(session)
-    if not identity:
-        return None
-    owner = str(user.pk) if authenticated and user is not None else ""
-    kind = "user" if authenticated else "anonymous"
+    explicit = session.get(EXPLICIT_KEY)
+    owner = ["user", identity, login.user_id, login.auth_hash]
     return Keyring.derive(
         "session",
-        kind,
-        identity,
-        owner,
-        auth_hash if authenticated else "",
+        *(owner if login.user_id else ["anonymous", identity]),
         passphrases=None if explicit is None else [_checked_explicit(session, explicit)],
     )
 

@@ -18,7 +18,7 @@ from .hub.hub import current_hub
 from .hub.sweep import recheck_soon
 from .layers.envelope import is_outage
 from .protocol.classic import ClassicSession
-from .protocol.profiles import PROFILES, V1, V2
+from .protocol.profiles import PROFILES, V1, V2, Profile
 from .protocol.secure import SecureSession
 from .sessions.login import Login, login_of
 from .signals import connection_closed, connection_opened, connection_refused
@@ -52,7 +52,7 @@ class GcryptMiddleware:
         self,
         inner: Application,
         *,
-        profiles: Iterable[str] | None = None,
+        profiles: Iterable[Profile] | None = None,
         resolver: str | Callable[..., Any] | None = None,
         seal_outbound: bool = False,
     ) -> None:

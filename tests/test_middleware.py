@@ -17,10 +17,9 @@ from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.middleware import negotiate
 from gcrypt_channels.protocol.events import Accepted, Bytes, Closed, Text
+from gcrypt_channels.protocol.profiles import V1, V2
 from tests.consumers import PlainEcho
 from tests.wire import KEYRING, Wire, resolver
-
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -15,7 +15,7 @@ from ..exceptions import HandshakeTimeout, ProtocolError
 from ..protocol.classic import ClassicSession
 from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
-from ..protocol.profiles import V1, V2
+from ..protocol.profiles import PROFILES, V1, V2, Profile
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
 from .key import KeySource, parse_key
@@ -30,7 +30,7 @@ async def connect(
     kid: bytes | str | None = None,
     psk: bytes | str | None = None,
     passphrase: str | None = None,
-    profile: str = V2,
+    profile: Profile = V2,
     subprotocols: Sequence[str] = (),
     key_source: KeySource | None = None,
     on_gap: GapHandler | None = None,
@@ -68,18 +68,20 @@ async def connect(
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
     session: SecureSession | ClassicSession
+    if profile not in PROFILES:
+        raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
     if profile == V2:
         key = parse_key(kid, psk)
         session = SecureSession(role="client", max_message=max_message, padding=padding)
         offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
         max_frame = MAX_TRANSPORT_FRAME
-    elif profile == V1 and passphrase is not None:
+    elif passphrase is not None:
         key = None
         session = ClassicSession([passphrase], max_message=max_message)
         offered = [V1, *subprotocols]
         max_frame = 2 * max_message + 1024  # roomy: what base64 adds is the session's to judge
     else:
-        raise ValueError("connect needs the profile gcrypt.v2, or gcrypt.v1 and its passphrase")
+        raise ValueError("gcrypt.v1 needs a passphrase")
     async with open_socket(
         url,
         subprotocols=[Subprotocol(each) for each in offered],

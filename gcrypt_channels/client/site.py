@@ -24,7 +24,7 @@ from urllib.request import (
 
 from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
-from ..protocol.profiles import V2
+from ..protocol.profiles import V2, Profile
 from .connection import ClientConnection
 from .key import parse_key
 from .opening import connect
@@ -98,7 +98,7 @@ class DjangoSession:
 
     @asynccontextmanager
     async def connect(
-        self, path: str, *, profile: str = V2, **options: Any
+        self, path: str, *, profile: Profile = V2, **options: Any
     ) -> AsyncIterator[ClientConnection]:
         """Fetch this session's key and connect to ``path``.
 

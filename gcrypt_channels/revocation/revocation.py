@@ -25,7 +25,7 @@ from ..groups import publish_control
 from ..hub.hub import Hub
 from ..hub.sweep import recheck_soon
 from ..hub.tasks import on_control
-from ..sessions.login import session_id_of_key
+from ..sessions.login import session_id
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def disconnect_session(session_key: str, reason: str = "disconnected") -> 
     Raises:
         TryAgainLater: the channel layer is down, so only this process's connections were closed.
     """
-    await _publish([Notice("sessions", session_id_of_key(session_key), reason)])
+    await _publish([Notice("sessions", session_id(session_key), reason)])
 
 
 disconnect_user_sync = async_to_sync(disconnect_user)

@@ -28,11 +28,11 @@ from gcrypt_channels.exceptions import (
 )
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
+from gcrypt_channels.protocol.profiles import V1, V2, Profile
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.documents import ROOT, blocks
 from tests.servers import Uvicorn, WebServer, demo_site
 
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
 PAGE = ROOT / "docs" / "python-client.md"
 PASSPHRASE = "a passphrase for the tests"
@@ -283,7 +283,7 @@ async def test_a_close_before_the_handshake_raises_the_servers_code() -> None:
 
 
 @pytest.mark.parametrize("profile", [V2, V1])
-async def test_a_server_that_selects_no_profile_is_left(profile: str) -> None:
+async def test_a_server_that_selects_no_profile_is_left(profile: Profile) -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.wait_closed()
         assert peer.socket.close_code == 4406
@@ -589,7 +589,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 
 
 @pytest.mark.parametrize("profile", [V2, V1])
-async def test_a_user_logs_in_and_counts(demo: WebServer, profile: str) -> None:
+async def test_a_user_logs_in_and_counts(demo: WebServer, profile: Profile) -> None:
     site = DjangoSession(demo.url)
     await site.login("alice", "alice-demo")
     async with site.connect("/ws/counter/", profile=profile, proxy=None) as socket:
