@@ -29,6 +29,8 @@ _FRAME_OVERHEAD: Final = 128
 class ClassicSession:
     """Either side of a connection.
 
+    ``max_frame`` is the size in characters (all ASCII) above which a frame is refused.
+
     While a passphrase is being rotated there are several: each is tried on what comes in until one
     opens a frame; from then on that one alone serves both directions. Until then the first one
     seals. The state is ``OPEN``, ``CLOSED`` once this side has closed, or ``FAILED``.
@@ -46,7 +48,7 @@ class ClassicSession:
         self._crypts = [Crypt(passphrase) for passphrase in passphrases]
         self._max_message = max_message
         # The longest base64 that can hold max_message bytes and their padding, and what is around.
-        self._max_frame = (max_message // 16 + 1) * 16 * 4 // 3 + _FRAME_OVERHEAD
+        self.max_frame = (max_message // 16 + 1) * 16 * 4 // 3 + _FRAME_OVERHEAD
         self._state = State.OPEN
 
     @property
@@ -101,7 +103,7 @@ class ClassicSession:
     def _open(self, frame: bytes | str) -> str:
         if not isinstance(frame, str):
             raise InvalidFrame
-        if len(frame) > self._max_frame:
+        if len(frame) > self.max_frame:
             raise MessageTooBig
         for crypt in self._crypts:
             try:

@@ -392,7 +392,7 @@ async def test_iteration_raises_when_the_end_was_cut_off() -> None:
         assert await anext(messages) == "one"
         with pytest.raises(ConnectionClosed) as caught:
             await anext(messages)
-    assert (caught.value.code, caught.value.authentic) == (1000, False)
+    assert (caught.value.code, caught.value.authentic) == (1006, False)
 
 
 async def test_iteration_raises_another_close_code() -> None:
@@ -458,10 +458,19 @@ async def test_closing_tells_the_server_code_and_reason() -> None:
             await socket.receive()
 
 
-@pytest.mark.parametrize(("code", "reason"), [(1001, ""), (2000, ""), (5000, ""), (1000, "ü" * 62)])
-async def test_a_close_that_cannot_be_sent_is_refused(code: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        *((code, "") for code in (0, 999, 1001, 1005, 1006, 1012, 1015, 2000, 2999, 5000)),
+        *((code, "") for code in ("4001", 4001.5, None, True)),
+        (1000, "ü" * 62),
+        (1000, "close \ud800"),
+        (1000, b"close"),
+    ],
+)
+async def test_a_close_that_cannot_be_sent_is_refused(code: Any, reason: Any) -> None:
     async with server(echo) as url, connected(url) as socket:
-        with pytest.raises(ValueError, match="clos"):
+        with pytest.raises(LocalError, match="clos"):
             await socket.close(code, reason)
         await socket.send("still open")
         assert await socket.receive() == "still open"
