@@ -1,4 +1,4 @@
-"""The package's settings: ``GCRYPT_PASSPHRASE`` and the dictionary ``GCRYPT``.
+"""The package's settings: the passphrases and the dictionary ``GCRYPT``.
 
 Every setting is read when it is used, so ``override_settings`` works in tests. :func:`problems`
 alone decides what is wrong with the settings: the system checks print it, and the middleware
@@ -7,19 +7,23 @@ refuses to start with it, because an ASGI server runs no system checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .crypto.jsontext import SURROGATE
 from .protocol.profiles import PROFILES, V2, Profile
 
 T = TypeVar("T")
 
 MIN_PASSPHRASE_LENGTH = 16
 """Characters; anything shorter can be guessed, whatever it is made of."""
+
+BOUND_MEMBERS = ("host", "target")
+"""What ``BIND_REQUEST`` may name; see ``docs/protocol.md``, *Binding*."""
 
 MAX_SECONDS = 86_400
 """The longest time that a setting may name: a day."""
@@ -108,6 +112,12 @@ def _profiles(value: Any) -> tuple[Profile, ...]:
     return tuple(value)
 
 
+def _bind_request(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(each in BOUND_MEMBERS for each in value):
+        raise ValueError
+    return tuple(value)
+
+
 def _resolver(value: Any) -> str | Callable[..., Any]:
     return value if callable(value) else _name(value)
 
@@ -120,17 +130,47 @@ def load_resolver(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     """``"session"``, ``"shared"``, or the callable that ``value`` is or that a dotted path names.
 
     Raises:
-        ImproperlyConfigured: there is nothing to import under this path.
+        ImproperlyConfigured: there is nothing to import under this path, or nothing to call.
     """
     if not isinstance(value, str) or value in ("session", "shared"):
         return value
     try:
         imported: Callable[..., Any] = import_string(value)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ImproperlyConfigured(
             f"The passphrase resolver {value!r} cannot be imported: {error}."
         ) from error
+    if not callable(imported):
+        raise ImproperlyConfigured(f"The passphrase resolver {value!r} is not callable.")
     return imported
+
+
+def is_passphrase(value: object) -> TypeGuard[str]:
+    """Tell whether ``value`` is a string from which a key can be derived."""
+    return isinstance(value, str) and value != "" and SURROGATE.search(value) is None
+
+
+def _read_passphrases(name: str, check_id: str) -> tuple[str, ...] | Problem:
+    """Return the passphrases of a setting, or what is wrong with it.
+
+    It does not raise: an error report prints the locals of every frame that an exception passed.
+    """
+    value = getattr(settings, name, None)
+    passphrases = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(passphrases, (list, tuple))
+        or not passphrases
+        or not all(isinstance(each, str) and each for each in passphrases)
+    ):
+        message = f"{name} must be a non-empty string, or a list of them, the primary one first."
+        return Problem(check_id, message, _KEYGEN_HINT.format(name))
+    if not all(map(is_passphrase, passphrases)):
+        message = f"{name} has a lone surrogate, for which there is no UTF-8."
+        return Problem("gcrypt_channels.E008", message, _KEYGEN_HINT.format(name))
+    return tuple(passphrases)
+
+
+_KEYGEN_HINT = "Set {} to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
 
 
 class Conf:
@@ -172,21 +212,26 @@ class Conf:
         """``"session"``, ``"shared"`` or the project's own callable."""
         return load_resolver(self.passphrase_resolver)
 
+    bind_request = Setting(
+        list(BOUND_MEMBERS), _bind_request, "a list of 'host' and 'target', or an empty one"
+    )
+    """What the server compares with the request that arrived, besides the subprotocols."""
+
     @property
     def passphrases(self) -> tuple[str, ...]:
         """``GCRYPT_PASSPHRASE`` as a tuple, the primary first."""
-        value = getattr(settings, "GCRYPT_PASSPHRASE", None)
-        passphrases = (value,) if isinstance(value, str) else value
-        if (
-            not isinstance(passphrases, (list, tuple))
-            or not passphrases
-            or not all(isinstance(each, str) and each for each in passphrases)
-        ):
-            raise ImproperlyConfigured(
-                "GCRYPT_PASSPHRASE must be a non-empty string, or a list of them whose first is "
-                "the primary. 'manage.py gcrypt_keygen' prints one."
-            )
-        return tuple(passphrases)
+        return _required(_read_passphrases("GCRYPT_PASSPHRASE", "gcrypt_channels.E001"))
+
+    @property
+    def shared_passphrases(self) -> tuple[str, ...]:
+        """``GCRYPT_SHARED_PASSPHRASE`` as a tuple, the primary first."""
+        return _required(_read_passphrases("GCRYPT_SHARED_PASSPHRASE", "gcrypt_channels.E009"))
+
+
+def _required(found: tuple[str, ...] | Problem) -> tuple[str, ...]:
+    if isinstance(found, Problem):
+        raise ImproperlyConfigured(f"{found.message} {found.hint}")
+    return found
 
 
 conf = Conf()
@@ -197,23 +242,47 @@ OPTIONS: Mapping[str, Setting[Any]] = {
 """The settings that ``GCRYPT`` may hold, by key."""
 
 
-def problems() -> list[Problem]:
-    """Everything in the settings that keeps the package from working, all at once."""
-    return [*_passphrase_problems(), *_option_problems()]
+def problems(
+    *,
+    profiles: Iterable[str] | None = None,
+    resolver: str | Callable[..., Any] | None = None,
+) -> list[Problem]:
+    """Return everything in the settings that keeps the package from working, all at once.
+
+    ``profiles`` and ``resolver`` are those of one middleware, which replace the settings.
+    """
+    options = _option_problems()
+    found = [*_passphrase_problems(), *options]
+    if not any(
+        problem.id in ("gcrypt_channels.E003", "gcrypt_channels.E005") for problem in options
+    ):
+        found += _resolver_problems(
+            conf.profiles if profiles is None else tuple(profiles),
+            conf.passphrase_resolver if resolver is None else resolver,
+        )
+    return found
 
 
 def _passphrase_problems() -> list[Problem]:
-    hint = (
-        "Set GCRYPT_PASSPHRASE to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
-    )
-    try:
-        passphrases = conf.passphrases
-    except ImproperlyConfigured as error:
-        return [Problem("gcrypt_channels.E001", str(error), hint)]
-    if any(len(passphrase) < MIN_PASSPHRASE_LENGTH for passphrase in passphrases):
-        message = f"GCRYPT_PASSPHRASE is shorter than {MIN_PASSPHRASE_LENGTH} characters."
-        return [Problem("gcrypt_channels.E002", message, hint)]
-    return []
+    root = _read_passphrases("GCRYPT_PASSPHRASE", "gcrypt_channels.E001")
+    shared: tuple[str, ...] | Problem = ()
+    if hasattr(settings, "GCRYPT_SHARED_PASSPHRASE"):
+        shared = _read_passphrases("GCRYPT_SHARED_PASSPHRASE", "gcrypt_channels.E009")
+    found = []
+    for name, passphrases in (("GCRYPT_PASSPHRASE", root), ("GCRYPT_SHARED_PASSPHRASE", shared)):
+        if isinstance(passphrases, Problem):
+            found.append(passphrases)
+        elif any(len(passphrase) < MIN_PASSPHRASE_LENGTH for passphrase in passphrases):
+            message = f"{name} is shorter than {MIN_PASSPHRASE_LENGTH} characters."
+            hint = _KEYGEN_HINT.format(name)
+            found.append(Problem("gcrypt_channels.E002", message, hint))
+    if not found and {*root} & {*shared}:
+        message = (
+            "GCRYPT_SHARED_PASSPHRASE is one of GCRYPT_PASSPHRASE, from which all keys are derived:"
+            " whoever has a page with it could make every key."
+        )
+        found.append(Problem("gcrypt_channels.E010", message, "Choose another GCRYPT_PASSPHRASE."))
+    return found
 
 
 def _option_problems() -> list[Problem]:
@@ -234,24 +303,26 @@ def _option_problems() -> list[Problem]:
         except ImproperlyConfigured as error:
             hint = f"The default is {option.default!r}."
             found.append(Problem("gcrypt_channels.E005", str(error), hint))
-    if not any(problem.id == "gcrypt_channels.E005" for problem in found):
-        found += _resolver_problems()
     return found
 
 
-def _resolver_problems() -> list[Problem]:
+def _resolver_problems(
+    profiles: tuple[str, ...], resolver: str | Callable[..., Any]
+) -> list[Problem]:
     try:
-        resolver = conf.resolver
+        loaded = load_resolver(resolver)
     except ImproperlyConfigured as error:
         hint = "Name 'session', 'shared' or a function that takes the scope."
         return [Problem("gcrypt_channels.E006", str(error), hint)]
-    if resolver == "shared" and V2 in conf.profiles:
-        return [
-            Problem(
-                "gcrypt_channels.E007",
-                "GCRYPT['PASSPHRASE_RESOLVER'] is 'shared', which serves gcrypt.v1 alone, but "
-                "GCRYPT['PROFILES'] lists gcrypt.v2.",
-                "Use the 'session' resolver, or PROFILES = ['gcrypt.v1'].",
-            )
-        ]
-    return []
+    if loaded != "shared":
+        return []
+    found = []
+    if V2 in profiles:
+        message = "The 'shared' passphrase resolver serves gcrypt.v1 alone, but gcrypt.v2 is on."
+        hint = "Use the 'session' resolver, or enable gcrypt.v1 alone."
+        found.append(Problem("gcrypt_channels.E007", message, hint))
+    if not hasattr(settings, "GCRYPT_SHARED_PASSPHRASE"):
+        message = "The 'shared' passphrase resolver needs GCRYPT_SHARED_PASSPHRASE."
+        hint = "Set it to the passphrase that is in the page, and not to GCRYPT_PASSPHRASE."
+        found.append(Problem("gcrypt_channels.E009", message, hint))
+    return found

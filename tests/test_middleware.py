@@ -291,7 +291,7 @@ async def test_a_classic_client_counts(offered: list[str], named: str | None) ->
 async def test_a_classic_client_of_the_older_passphrase_is_answered_under_it(
     settings: Any,
 ) -> None:
-    settings.GCRYPT_PASSPHRASE = ["n" * 40, "o" * 40]
+    settings.GCRYPT_SHARED_PASSPHRASE = ["n" * 40, "o" * 40]
     server = wire(subprotocols=[V1], profiles=[V1], resolver="shared")
     await server.until(1)
     crypt = Crypt("o" * 40)
@@ -556,6 +556,7 @@ def test_wrong_settings_stop_the_server_at_its_start(
         ({"profiles": ["gcrypt.v3"]}, "profiles="),
         ({"resolver": "shared"}, "'shared'"),
         ({"resolver": "shared", "profiles": [V1, V2]}, "'shared'"),
+        ({"resolver": "shared", "profiles": [V1]}, "GCRYPT_SHARED_PASSPHRASE"),
     ],
 )
 def test_wrong_arguments_stop_the_server_at_its_start(options: Any, message: str) -> None:
@@ -566,6 +567,7 @@ def test_wrong_arguments_stop_the_server_at_its_start(options: Any, message: str
 def test_the_shared_resolver_of_the_settings_may_be_narrowed_by_the_arguments(
     settings: Any,
 ) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = "the passphrase of a g-crypt page"
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": [V2]}
     with pytest.raises(ImproperlyConfigured, match="'shared'"):
         GcryptMiddleware(echo)
