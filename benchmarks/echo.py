@@ -16,17 +16,22 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from websockets.asyncio.client import ClientConnection as Socket
 from websockets.asyncio.client import connect as plain_connect
 
 from benchmarks.site import KEYRING
 from gcrypt_channels.client import connect
+from gcrypt_channels.protocol.profiles import Profile
 from tests.servers import Daphne, Site, Uvicorn
+
+Contestant = Profile | Literal["plain"]
 
 MESSAGES = 2000
 UNDER_WAY = 64
 ROUNDS = 5
+CONTESTANTS: tuple[Contestant, ...] = ("plain", "gcrypt.v1", "gcrypt.v2")
 TEXT = '{"text": "' + "x" * 100 + '"}'
 
 
@@ -41,7 +46,7 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def open_peer(contestant: str, url: str) -> AsyncIterator[Peer]:
+async def open_peer(contestant: Contestant, url: str) -> AsyncIterator[Peer]:
     if contestant == "plain":
         socket: Socket
         async with plain_connect(f"{url}/plain/", compression=None) as socket:
@@ -83,7 +88,7 @@ async def throughput(peer: Peer) -> float:
 async def measure(url: str) -> dict[tuple[str, str], list[float]]:
     figures: dict[tuple[str, str], list[float]] = {}
     for round_number in range(ROUNDS + 1):
-        for contestant in ("plain", "gcrypt.v1", "gcrypt.v2"):
+        for contestant in CONTESTANTS:
             async with open_peer(contestant, url) as peer:
                 for name, work in (("latency", latency), ("throughput", throughput)):
                     took = await work(peer)

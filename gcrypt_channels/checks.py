@@ -1,4 +1,4 @@
-"""System checks: what is wrong with a project's settings, before a user finds out."""
+"""System checks: mistakes in a project's settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import conf, problems
+from .conf import BOUND_MEMBERS, conf, problems
 from .protocol.profiles import V1
 
 STRONG_LENGTH = 32
-"""Characters of a passphrase that nobody has reason to doubt."""
+"""Characters; W001 warns of a shorter passphrase."""
 
 LOCAL_CACHES = (
     "django.core.cache.backends.locmem.LocMemCache",
@@ -35,14 +35,14 @@ def register() -> None:
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """E001-E007: what keeps the package from working at all."""
+    """E001-E010: what keeps the package from working at all."""
     return [checks.Error(each.message, hint=each.hint, id=each.id) for each in problems()]
 
 
 def check_security(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W001-W002: choices that work, and weaken."""
+    """W001, W002 and W012: settings that work, but weaken the protection."""
     if problems():
         return []
     found: list[CheckMessage] = []
@@ -64,6 +64,17 @@ def check_security(
                 id="gcrypt_channels.W002",
             )
         )
+    unbound = [each for each in BOUND_MEMBERS if each not in conf.bind_request]
+    if unbound:
+        found.append(
+            checks.Warning(
+                f"GCRYPT['BIND_REQUEST'] leaves out {' and '.join(map(repr, unbound))}: who is on "
+                "the wire can lead a connection to another consumer, query or tenant.",
+                hint="Pass on what the client sent (nginx: proxy_set_header Host $host;), or set "
+                "USE_X_FORWARDED_HOST or FORCE_SCRIPT_NAME, and remove BIND_REQUEST.",
+                id="gcrypt_channels.W012",
+            )
+        )
     return found
 
 
@@ -79,7 +90,7 @@ def _is_weak(passphrase: str) -> bool:
 def check_sessions(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W003-W005: session engines that cannot do what per-session keys ask of them."""
+    """W003-W005: session engines that do not fulfil what keys of a session need."""
     try:
         if conf.resolver != "session":
             return []
@@ -129,7 +140,7 @@ def _cache_warnings(engine: str) -> list[CheckMessage]:
 def check_channel_layer(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W006-W008: a channel layer that does not reach every worker, or that cuts quiet ones."""
+    """W006-W008: a channel layer that does not reach every worker, or drops quiet connections."""
     try:
         alias = conf.channel_layer
     except ImproperlyConfigured:

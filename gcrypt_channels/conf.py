@@ -1,23 +1,35 @@
-"""The package's settings: ``GCRYPT_PASSPHRASE`` and the dictionary ``GCRYPT``.
+"""The package's settings: the passphrases and the dictionary ``GCRYPT``.
 
-Every setting is read when it is used, so ``override_settings`` works in tests. What is wrong with
-the settings is found in one place, :func:`problems`: the system checks print it, and the middleware
+Every setting is read when it is used, so ``override_settings`` works in tests. :func:`problems`
+alone decides what is wrong with the settings: the system checks print it, and the middleware
 refuses to start with it, because an ASGI server runs no system checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from .protocol.profiles import PROFILES, V2
+from .crypto.jsontext import SURROGATE
+from .protocol.profiles import PROFILES, V2, Profile
+
+T = TypeVar("T")
 
 MIN_PASSPHRASE_LENGTH = 16
 """Characters; anything shorter can be guessed, whatever it is made of."""
+
+BOUND_MEMBERS = ("host", "target")
+"""What ``BIND_REQUEST`` may name; see ``docs/protocol.md``, *Binding*."""
+
+MAX_SECONDS = 86_400
+"""The longest time that a setting may name: a day."""
+
+MIN_SIZE = 1024
+"""The smallest size that a setting may name, in bytes."""
 
 
 class Problem(NamedTuple):
@@ -28,179 +40,249 @@ class Problem(NamedTuple):
     hint: str
 
 
-class _Option(NamedTuple):
-    default: Any
-    is_valid: Callable[[Any], bool]
-    expected: str
+class Setting(Generic[T]):
+    """One key of ``GCRYPT``, named as the attribute is in capital letters.
+
+    Reading the attribute reads and checks the setting: ``ImproperlyConfigured`` is raised when
+    ``GCRYPT`` is no dictionary or the value is not what is expected.
+    """
+
+    def __init__(self, default: object, parse: Callable[[Any], T], expected: str) -> None:
+        """``parse`` returns the value as the package uses it, or raises ``ValueError``.
+
+        ``expected`` says in an error message what the value must be.
+        """
+        self.default = default
+        self.expected = expected
+        self._parse = parse
+
+    def __set_name__(self, owner: type[Conf], name: str) -> None:
+        self.key = name.upper()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Conf]) -> Setting[T]: ...
+
+    @overload
+    def __get__(self, instance: Conf, owner: type[Conf]) -> T: ...
+
+    def __get__(self, instance: Conf | None, owner: type[Conf]) -> Setting[T] | T:
+        if instance is None:
+            return self
+        configured = getattr(settings, "GCRYPT", {})
+        if not isinstance(configured, Mapping):
+            raise ImproperlyConfigured("GCRYPT must be a dictionary.")
+        try:
+            return self._parse(configured.get(self.key, self.default))
+        except ValueError:
+            pass
+        raise ImproperlyConfigured(f"GCRYPT[{self.key!r}] must be {self.expected}.")
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < MIN_SIZE:
+        raise ValueError
+    return value
 
 
-def _is_profiles(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) > 0
-        and all(profile in PROFILES for profile in value)
-    )
+def _seconds(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError
+    if not 0 < value <= MAX_SECONDS:
+        raise ValueError
+    return float(value)
 
 
-def _is_resolver(value: Any) -> bool:
-    return callable(value) or (isinstance(value, str) and value != "")
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
 
 
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
+def _profiles(value: Any) -> tuple[Profile, ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError
+    if not all(profile in PROFILES for profile in value):
+        raise ValueError
+    return tuple(value)
 
 
-OPTIONS: Mapping[str, _Option] = {
-    "PROFILES": _Option(
-        [V2], _is_profiles, "a non-empty list of 'gcrypt.v2' and 'gcrypt.v1', preferred first"
-    ),
-    "PASSPHRASE_RESOLVER": _Option(
-        "session", _is_resolver, "'session', 'shared', a dotted path or a callable"
-    ),
-    "ANONYMOUS": _Option(False, _is_bool, "True or False"),
-    "MAX_MESSAGE_SIZE": _Option(
-        1_048_576, lambda value: _is_int(value, 1024), "a whole number of bytes, at least 1024"
-    ),
-    "HANDSHAKE_TIMEOUT": _Option(10, _is_seconds, "a number of seconds above 0"),
-    "PADDING": _Option(False, _is_bool, "True or False"),
-    "REVALIDATE_INTERVAL": _Option(30, _is_seconds, "a number of seconds above 0"),
-    "CHANNEL_LAYER": _Option(
-        "default",
-        lambda value: isinstance(value, str) and value != "",
-        "the alias of a channel layer in CHANNEL_LAYERS",
-    ),
-    "BACKLOG_SIZE": _Option(
-        1_048_576, lambda value: _is_int(value, 1024), "a whole number of bytes, at least 1024"
-    ),
-    "BACKLOG_POLICY": _Option("gap", lambda value: value in ("gap", "close"), "'gap' or 'close'"),
-}
+def _bind_request(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(each in BOUND_MEMBERS for each in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _resolver(value: Any) -> str | Callable[..., Any]:
+    return value if callable(value) else _name(value)
+
+
+_SIZE = f"a whole number of bytes, at least {MIN_SIZE}"
+_SECONDS = f"a number of seconds above 0, at most {MAX_SECONDS}"
 
 
 def load_resolver(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     """``"session"``, ``"shared"``, or the callable that ``value`` is or that a dotted path names.
 
     Raises:
-        ImproperlyConfigured: there is nothing to import under this path.
+        ImproperlyConfigured: there is nothing to import under this path, or nothing to call.
     """
     if not isinstance(value, str) or value in ("session", "shared"):
         return value
     try:
         imported: Callable[..., Any] = import_string(value)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ImproperlyConfigured(
             f"The passphrase resolver {value!r} cannot be imported: {error}."
         ) from error
+    if not callable(imported):
+        raise ImproperlyConfigured(f"The passphrase resolver {value!r} is not callable.")
     return imported
 
 
+def is_passphrase(value: object) -> TypeGuard[str]:
+    """Tell whether ``value`` is a string from which a key can be derived."""
+    return isinstance(value, str) and value != "" and SURROGATE.search(value) is None
+
+
+def _read_passphrases(name: str, check_id: str) -> tuple[str, ...] | Problem:
+    """Return the passphrases of a setting, or what is wrong with it.
+
+    It does not raise: an error report prints the locals of every frame that an exception passed.
+    """
+    value = getattr(settings, name, None)
+    passphrases = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(passphrases, (list, tuple))
+        or not passphrases
+        or not all(isinstance(each, str) and each for each in passphrases)
+    ):
+        message = f"{name} must be a non-empty string, or a list of them, the primary one first."
+        return Problem(check_id, message, _KEYGEN_HINT.format(name))
+    if not all(map(is_passphrase, passphrases)):
+        message = f"{name} has a lone surrogate, for which there is no UTF-8."
+        return Problem("gcrypt_channels.E008", message, _KEYGEN_HINT.format(name))
+    return tuple(passphrases)
+
+
+_KEYGEN_HINT = "Set {} to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
+
+
 class Conf:
-    """The settings as properties; a value of the wrong type raises ``ImproperlyConfigured``."""
+    """The settings as attributes; a value of the wrong type raises ``ImproperlyConfigured``."""
 
-    def _get(self, name: str) -> Any:
-        configured = getattr(settings, "GCRYPT", {})
-        if not isinstance(configured, Mapping):
-            raise ImproperlyConfigured("GCRYPT must be a dictionary.")
-        option = OPTIONS[name]
-        value = configured.get(name, option.default)
-        if not option.is_valid(value):
-            raise ImproperlyConfigured(f"GCRYPT[{name!r}] must be {option.expected}.")
-        return value
+    profiles = Setting(
+        [V2], _profiles, "a non-empty list of 'gcrypt.v2' and 'gcrypt.v1', preferred first"
+    )
+    """The enabled profiles, preferred first."""
 
-    @property
-    def passphrases(self) -> tuple[str, ...]:
-        """``GCRYPT_PASSPHRASE`` as a tuple, the primary first."""
-        value = getattr(settings, "GCRYPT_PASSPHRASE", None)
-        passphrases = (value,) if isinstance(value, str) else value
-        if (
-            not isinstance(passphrases, (list, tuple))
-            or not passphrases
-            or not all(isinstance(each, str) and each for each in passphrases)
-        ):
-            raise ImproperlyConfigured(
-                "GCRYPT_PASSPHRASE must be a non-empty string, or a list of them whose first is "
-                "the primary. 'manage.py gcrypt_keygen' prints one."
-            )
-        return tuple(passphrases)
+    passphrase_resolver = Setting(
+        "session", _resolver, "'session', 'shared', a dotted path or a callable"
+    )
+    """The resolver as it is configured; :attr:`resolver` is what that names."""
 
-    @property
-    def profiles(self) -> tuple[str, ...]:
-        """The enabled profiles, preferred first."""
-        return tuple(self._get("PROFILES"))
+    anonymous = Setting(False, _flag, "True or False")
+    """Whether visitors who are not logged in get a key."""
+
+    max_message_size = Setting(1_048_576, _size, _SIZE)
+    """The largest message accepted, in bytes of plaintext."""
+
+    handshake_timeout = Setting(10, _seconds, _SECONDS)
+    """Seconds that a client has to answer HELLO."""
+
+    padding = Setting(False, _flag, "True or False")
+    """Whether outbound ``gcrypt.v2`` messages are padded to hide their length."""
+
+    revalidate_interval = Setting(30, _seconds, _SECONDS)
+    """Seconds between two sweeps over the sessions of all live connections."""
+
+    channel_layer = Setting("default", _name, "the alias of a channel layer in CHANNEL_LAYERS")
+    """The alias of the channel layer that carries group messages and revocations."""
+
+    backlog_size = Setting(1_048_576, _size, _SIZE)
+    """Bytes of group messages that may wait for one slow client; what is over it is dropped."""
 
     @property
     def resolver(self) -> str | Callable[..., Any]:
         """``"session"``, ``"shared"`` or the project's own callable."""
-        return load_resolver(self._get("PASSPHRASE_RESOLVER"))
+        return load_resolver(self.passphrase_resolver)
+
+    bind_request = Setting(
+        list(BOUND_MEMBERS), _bind_request, "a list of 'host' and 'target', or an empty one"
+    )
+    """What the server compares with the request that arrived, besides the subprotocols."""
 
     @property
-    def anonymous(self) -> bool:
-        """Whether visitors who are not logged in get a key."""
-        return bool(self._get("ANONYMOUS"))
+    def passphrases(self) -> tuple[str, ...]:
+        """``GCRYPT_PASSPHRASE`` as a tuple, the primary first."""
+        return _required(_read_passphrases("GCRYPT_PASSPHRASE", "gcrypt_channels.E001"))
 
     @property
-    def max_message_size(self) -> int:
-        """The largest message accepted, in bytes of plaintext."""
-        return int(self._get("MAX_MESSAGE_SIZE"))
+    def shared_passphrases(self) -> tuple[str, ...]:
+        """``GCRYPT_SHARED_PASSPHRASE`` as a tuple, the primary first."""
+        return _required(_read_passphrases("GCRYPT_SHARED_PASSPHRASE", "gcrypt_channels.E009"))
 
-    @property
-    def handshake_timeout(self) -> float:
-        """Seconds that a client has to answer HELLO."""
-        return float(self._get("HANDSHAKE_TIMEOUT"))
 
-    @property
-    def padding(self) -> bool:
-        """Whether outbound ``gcrypt.v2`` messages are padded to hide their length."""
-        return bool(self._get("PADDING"))
-
-    @property
-    def revalidate_interval(self) -> float:
-        """Seconds between two sweeps over the sessions of all live connections."""
-        return float(self._get("REVALIDATE_INTERVAL"))
-
-    @property
-    def channel_layer(self) -> str:
-        """The alias of the channel layer that carries group messages and revocations."""
-        return str(self._get("CHANNEL_LAYER"))
-
-    @property
-    def backlog_size(self) -> int:
-        """Bytes of group messages that may wait for one slow client."""
-        return int(self._get("BACKLOG_SIZE"))
-
-    @property
-    def backlog_policy(self) -> str:
-        """What happens past ``backlog_size``: ``"gap"`` drops and tells, ``"close"`` closes."""
-        return str(self._get("BACKLOG_POLICY"))
+def _required(found: tuple[str, ...] | Problem) -> tuple[str, ...]:
+    if isinstance(found, Problem):
+        raise ImproperlyConfigured(f"{found.message} {found.hint}")
+    return found
 
 
 conf = Conf()
 
+OPTIONS: Mapping[str, Setting[Any]] = {
+    each.key: each for each in vars(Conf).values() if isinstance(each, Setting)
+}
+"""The settings that ``GCRYPT`` may hold, by key."""
 
-def problems() -> list[Problem]:
-    """Everything in the settings that keeps the package from working, all at once."""
-    return [*_passphrase_problems(), *_option_problems()]
+
+def problems(
+    *,
+    profiles: Iterable[str] | None = None,
+    resolver: str | Callable[..., Any] | None = None,
+) -> list[Problem]:
+    """Return everything in the settings that keeps the package from working, all at once.
+
+    ``profiles`` and ``resolver`` are those of one middleware, which replace the settings.
+    """
+    options = _option_problems()
+    found = [*_passphrase_problems(), *options]
+    if not any(
+        problem.id in ("gcrypt_channels.E003", "gcrypt_channels.E005") for problem in options
+    ):
+        found += _resolver_problems(
+            conf.profiles if profiles is None else tuple(profiles),
+            conf.passphrase_resolver if resolver is None else resolver,
+        )
+    return found
 
 
 def _passphrase_problems() -> list[Problem]:
-    hint = (
-        "Set GCRYPT_PASSPHRASE to what 'manage.py gcrypt_keygen' prints; keep it out of the code."
-    )
-    try:
-        passphrases = conf.passphrases
-    except ImproperlyConfigured as error:
-        return [Problem("gcrypt_channels.E001", str(error), hint)]
-    if any(len(passphrase) < MIN_PASSPHRASE_LENGTH for passphrase in passphrases):
-        message = f"GCRYPT_PASSPHRASE is shorter than {MIN_PASSPHRASE_LENGTH} characters."
-        return [Problem("gcrypt_channels.E002", message, hint)]
-    return []
+    root = _read_passphrases("GCRYPT_PASSPHRASE", "gcrypt_channels.E001")
+    shared: tuple[str, ...] | Problem = ()
+    if hasattr(settings, "GCRYPT_SHARED_PASSPHRASE"):
+        shared = _read_passphrases("GCRYPT_SHARED_PASSPHRASE", "gcrypt_channels.E009")
+    found = []
+    for name, passphrases in (("GCRYPT_PASSPHRASE", root), ("GCRYPT_SHARED_PASSPHRASE", shared)):
+        if isinstance(passphrases, Problem):
+            found.append(passphrases)
+        elif any(len(passphrase) < MIN_PASSPHRASE_LENGTH for passphrase in passphrases):
+            message = f"{name} is shorter than {MIN_PASSPHRASE_LENGTH} characters."
+            hint = _KEYGEN_HINT.format(name)
+            found.append(Problem("gcrypt_channels.E002", message, hint))
+    if not found and {*root} & {*shared}:
+        message = (
+            "GCRYPT_SHARED_PASSPHRASE is one of GCRYPT_PASSPHRASE, from which all keys are derived:"
+            " whoever has a page with it could make every key."
+        )
+        found.append(Problem("gcrypt_channels.E010", message, "Choose another GCRYPT_PASSPHRASE."))
+    return found
 
 
 def _option_problems() -> list[Problem]:
@@ -210,35 +292,37 @@ def _option_problems() -> list[Problem]:
             Problem("gcrypt_channels.E003", "GCRYPT must be a dictionary.", "See docs/settings.md.")
         ]
     found = []
-    for name in configured:
-        if name not in OPTIONS:
+    for key in configured:
+        if key not in OPTIONS:
             known = ", ".join(OPTIONS)
-            message = f"GCRYPT has an unknown key {name!r}."
+            message = f"GCRYPT has an unknown key {key!r}."
             found.append(Problem("gcrypt_channels.E004", message, f"The keys are: {known}."))
-    for name in OPTIONS:
+    for option in OPTIONS.values():
         try:
-            conf._get(name)
+            option.__get__(conf, Conf)
         except ImproperlyConfigured as error:
-            hint = f"The default is {OPTIONS[name].default!r}."
+            hint = f"The default is {option.default!r}."
             found.append(Problem("gcrypt_channels.E005", str(error), hint))
-    if not any(problem.id == "gcrypt_channels.E005" for problem in found):
-        found += _resolver_problems()
     return found
 
 
-def _resolver_problems() -> list[Problem]:
+def _resolver_problems(
+    profiles: tuple[str, ...], resolver: str | Callable[..., Any]
+) -> list[Problem]:
     try:
-        resolver = conf.resolver
+        loaded = load_resolver(resolver)
     except ImproperlyConfigured as error:
         hint = "Name 'session', 'shared' or a function that takes the scope."
         return [Problem("gcrypt_channels.E006", str(error), hint)]
-    if resolver == "shared" and V2 in conf.profiles:
-        return [
-            Problem(
-                "gcrypt_channels.E007",
-                "GCRYPT['PASSPHRASE_RESOLVER'] is 'shared', which serves gcrypt.v1 alone, but "
-                "GCRYPT['PROFILES'] lists gcrypt.v2.",
-                "Use the 'session' resolver, or PROFILES = ['gcrypt.v1'].",
-            )
-        ]
-    return []
+    if loaded != "shared":
+        return []
+    found = []
+    if V2 in profiles:
+        message = "The 'shared' passphrase resolver serves gcrypt.v1 alone, but gcrypt.v2 is on."
+        hint = "Use the 'session' resolver, or enable gcrypt.v1 alone."
+        found.append(Problem("gcrypt_channels.E007", message, hint))
+    if not hasattr(settings, "GCRYPT_SHARED_PASSPHRASE"):
+        message = "The 'shared' passphrase resolver needs GCRYPT_SHARED_PASSPHRASE."
+        hint = "Set it to the passphrase that is in the page, and not to GCRYPT_PASSPHRASE."
+        found.append(Problem("gcrypt_channels.E009", message, hint))
+    return found

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
 ::
 
@@ -20,6 +20,9 @@ passphrase or a payload: all of them may be logged.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 __all__ = [
     "ConnectionClosed",
     "DecryptionFailed",
@@ -40,7 +43,7 @@ class GcryptError(Exception):
 
 
 class LocalError(GcryptError):
-    """This side called something out of turn: sealed after its close, replied twice."""
+    """This side called something that is not allowed: sealed after its close, replied twice."""
 
     def __str__(self) -> str:
         return super().__str__() or "operation not allowed in this state"
@@ -63,19 +66,22 @@ class ProtocolError(GcryptError):
     def __str__(self) -> str:
         return f"{self.reason} (close code {self.code})"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.reason!r})"
+
     def __reduce__(self) -> tuple[type[ProtocolError], tuple[str]]:
         return type(self), (self.reason,)
 
 
 class InvalidFrame(ProtocolError):
-    """A frame that is not valid. Which check it failed is never told, neither out loud nor here."""
+    """A frame is not valid. The failed check is deliberately not disclosed."""
 
     code = 4400
     reason = "invalid frame"
 
 
 class DecryptionFailed(InvalidFrame):
-    """One ciphertext did not open; what is wrong with it is not told."""
+    """One ciphertext did not open. The failed check is deliberately not disclosed."""
 
 
 class MessageTooBig(ProtocolError):
@@ -86,7 +92,7 @@ class MessageTooBig(ProtocolError):
 
 
 class NoSessionKey(ProtocolError):
-    """There is no session that may have a key, or it has ended: logging in is the way out."""
+    """There is no session that may have a key, or it has ended: the user has to log in."""
 
     code = 4401
     reason = "no session key"
@@ -107,7 +113,7 @@ class HandshakeTimeout(ProtocolError):
 
 
 class TryAgainLater(ProtocolError):
-    """Something the server depends on is down: the session store or the channel layer."""
+    """A service that the server depends on is down: the session store or the channel layer."""
 
     code = 1013
     reason = "try again later"
@@ -116,8 +122,11 @@ class TryAgainLater(ProtocolError):
 class ConnectionClosed(GcryptError):
     """A client's connection has ended.
 
-    ``authentic`` is true when the peer said so in an authenticated close, false when only the
-    socket did: then messages may be missing at the end.
+    Attributes:
+        code: the close code; see ``docs/protocol.md``, *Close codes*.
+        reason: a short text, ``""`` for none.
+        authentic: true if a sealed close was sent or received. Otherwise anybody on the wire may
+            have ended the connection, and messages may be missing at its end.
     """
 
     def __init__(self, code: int = 1006, reason: str = "", *, authentic: bool = False) -> None:
@@ -127,5 +136,12 @@ class ConnectionClosed(GcryptError):
         self.authentic = authentic
 
     def __str__(self) -> str:
-        told_by = "authenticated close" if self.authentic else "unauthenticated close"
-        return f"{told_by}, code {self.code}" + (f": {self.reason}" if self.reason else "")
+        kind = "authenticated close" if self.authentic else "unauthenticated close"
+        return f"{kind}, code {self.code}" + (f": {self.reason}" if self.reason else "")
+
+    def __repr__(self) -> str:
+        authentic = ", authentic=True" if self.authentic else ""
+        return f"ConnectionClosed({self.code}, {self.reason!r}{authentic})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(ConnectionClosed, authentic=self.authentic), (self.code, self.reason)

@@ -1,7 +1,11 @@
-"""Where keys come from: passphrase → root → session key, and the resolvers that choose.
+"""Where keys come from: passphrase → root → secret of one purpose → session key; and resolvers.
 
-The root never leaves the server. A connection's keys are derived from it and from who is calling,
-so they need no storage, differ for every login, and end with the session.
+The root never leaves this module. A connection's keys are derived from the secret of the purpose
+"client" and from the login, so they need no storage, differ for every login, and end with the
+session. See ``docs/security.md``, *Keys on the server*.
+
+No function here holds a secret in a local variable when it raises: an error report prints the
+locals of every frame that the exception passed.
 """
 
 from __future__ import annotations
@@ -11,20 +15,27 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from channels.db import database_sync_to_async
-from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
 
-from .conf import conf, load_resolver
+from .conf import conf, is_passphrase, load_resolver
 from .crypto import primitives
+from .crypto.jsontext import SURROGATE
 from .crypto.psk import SessionKey
 from .sessions.identity import Scope, session_identity
+from .sessions.login import Login, login_of
+
+__all__ = ["Keyring", "Purpose", "Scope", "SessionKey", "purpose_secret", "resolve"]
 
 logger = logging.getLogger(__name__)
+
+Purpose = Literal["client", "layer", "control", "ticket", "history"]
+"""What a secret is for: keys of clients, group messages, control messages of the hubs, …"""
 
 EXPLICIT_KEY = "gcrypt_passphrase"
 """The session entry with which an application sets a session's passphrase itself."""
@@ -38,28 +49,39 @@ class Keyring:
     session_keys: tuple[SessionKey, ...]
 
     @classmethod
+    @sensitive_variables()
     def derive(cls, *identity: str, passphrases: Iterable[str] | None = None) -> Keyring:
-        """Derive the keys of ``identity``, one per root.
+        """Derive the keys of ``identity``, one per passphrase of ``GCRYPT_PASSPHRASE``.
 
         Args:
-            identity: what tells this connection's owner from every other one, for example
-                session key, user and session auth hash. It need not be secret.
+            identity: what distinguishes the owner of this connection from every other one, for
+                example session key, user and session auth hash. It need not be secret.
             passphrases: the ``gcrypt.v1`` passphrases, where they are chosen instead of derived;
                 they then enter into the ``gcrypt.v2`` keys as well. Those keep their 256 bits from
                 the root however weak a chosen passphrase is.
+
+        Raises:
+            TypeError: the identity or a passphrase is not a string.
+            ValueError: the identity or a passphrase holds a lone surrogate, or a passphrase is
+                empty, or there is none.
+            ImproperlyConfigured: ``GCRYPT_PASSPHRASE`` cannot be used.
         """
-        roots = [root(passphrase) for passphrase in conf.passphrases]
-        if passphrases is None:
+        chosen = None if passphrases is None else (*passphrases,)
+        problem = _problem_of_arguments(identity, passphrases, chosen)
+        if problem is not None:
+            del identity, passphrases, chosen
+            raise problem
+        secrets = [purpose_secret("client", passphrase) for passphrase in conf.passphrases]
+        if chosen is None:
             materials = [_encode(*identity)]
-            classic = tuple(_classic_passphrase(secret, materials[0]) for secret in roots)
+            chosen = tuple(_classic_passphrase(secret, materials[0]) for secret in secrets)
         else:
-            classic = tuple(passphrases)
-            materials = [_encode(*identity, passphrase) for passphrase in classic]
-        keys = (_session_key(secret, material) for material in materials for secret in roots)
-        return cls(passphrases=classic, session_keys=tuple(keys))
+            materials = [_encode(*identity, passphrase) for passphrase in chosen]
+        keys = (_session_key(secret, material) for material in materials for secret in secrets)
+        return cls(passphrases=chosen, session_keys=tuple(keys))
 
     def session_key(self, kid: bytes | None) -> SessionKey:
-        """The key that the client named, or the primary if it named none of ours.
+        """Return the key that the client named, or the primary if it named none of these.
 
         Raises:
             ImproperlyConfigured: the resolver made a keyring for ``gcrypt.v1`` alone.
@@ -75,9 +97,45 @@ class Keyring:
         return self.session_keys[0]
 
 
+def _problem_of_arguments(
+    identity: tuple[object, ...], passphrases: object, chosen: tuple[object, ...] | None
+) -> Exception | None:
+    """Return what is wrong with the arguments of :meth:`Keyring.derive`; it names no value."""
+    if isinstance(passphrases, str):
+        return TypeError("Keyring.derive: passphrases= takes several, not one str")
+    if not all(isinstance(each, str) for each in (*identity, *(chosen or ()))):
+        return TypeError("Keyring.derive takes str: convert a primary key with str(user.pk)")
+    if any(SURROGATE.search(str(each)) for each in identity):
+        return ValueError("Keyring.derive: the identity has a lone surrogate")
+    if chosen is not None and not (chosen and all(map(is_passphrase, chosen))):
+        return ValueError("Keyring.derive: a passphrase is empty or has a lone surrogate")
+    try:
+        _ = conf.passphrases
+    except ImproperlyConfigured as error:
+        return error.with_traceback(None)  # which would lead to the locals of this frame
+    return None
+
+
+@lru_cache(maxsize=80)
+@sensitive_variables()
+def purpose_secret(purpose: Purpose, passphrase: str) -> bytes:
+    """Return the secret (32 bytes) of one purpose, derived from the root of ``passphrase``.
+
+    The root takes a while to compute (scrypt), so this does in each process once. Whoever has the
+    secret of one purpose learns nothing about another.
+
+    Raises:
+        ValueError: the passphrase is not one.
+    """
+    if not is_passphrase(passphrase):
+        del passphrase
+        raise ValueError("purpose_secret: the passphrase is empty or has a lone surrogate")
+    info = b"gcrypt_channels purpose " + purpose.encode()
+    return primitives.hkdf(_root(passphrase), info=info, length=32)
+
+
 @lru_cache(maxsize=16)
-def root(passphrase: str) -> bytes:
-    """The 32-byte root secret of a passphrase; scrypt, so it is computed once per process."""
+def _root(passphrase: str) -> bytes:
     return primitives.scrypt(passphrase.encode(), salt=b"gcrypt_channels root v1")
 
 
@@ -96,51 +154,59 @@ def _session_key(secret: bytes, material: bytes) -> SessionKey:
     return SessionKey(kid=derived[:8], psk=derived[8:])
 
 
+@sensitive_variables()
 async def resolve_session(scope: Scope) -> Keyring | None:
-    """The default resolver: keys that live exactly as long as the login session.
+    """Return keys that live exactly as long as the login session: the default resolver.
 
     They are derived from session key, user and session auth hash; a passphrase that the
     application set as ``session["gcrypt_passphrase"]`` replaces the derived ``gcrypt.v1`` one.
+
+    Raises:
+        ImproperlyConfigured: that passphrase, or ``GCRYPT_PASSPHRASE``, cannot be used.
+        ValueError: the user's primary key has a lone surrogate.
     """
     session: SessionBase | None = scope.get("session")
     if session is None:
         logger.warning("No session in the scope: put AuthMiddlewareStack around GcryptMiddleware.")
         return None
-    user = scope.get("user")
-    authenticated = user is not None and user.is_authenticated
-    if not authenticated and not conf.anonymous:
+    login = await login_of(scope)
+    if not session_identity(session) or not (login.user_id or conf.anonymous):
         return None
-    auth_hash = await session.aget(HASH_SESSION_KEY, "")
-    explicit = await session.aget(EXPLICIT_KEY)
-    identity = await session_identity(session)
-    if not identity:
-        return None
-    owner = str(user.pk) if authenticated and user is not None else ""
-    kind = "user" if authenticated else "anonymous"
     return Keyring.derive(
         "session",
-        kind,
-        identity,
-        owner,
-        auth_hash if authenticated else "",
-        passphrases=None if explicit is None else [_checked_explicit(session, explicit)],
+        *_identity(session, login),
+        passphrases=_explicit_passphrases(session),
     )
 
 
-async def resolve_shared(scope: Scope) -> Keyring:
-    """``GCRYPT_PASSPHRASE`` itself, for g-crypt pages with a built-in passphrase; v1 only."""
-    return Keyring(passphrases=conf.passphrases, session_keys=())
+def _identity(session: SessionBase, login: Login) -> tuple[str, ...]:
+    if not login.user_id:
+        return "anonymous", session_identity(session)
+    return "user", session_identity(session), login.user_id, login.auth_hash
 
 
-def _checked_explicit(session: SessionBase, explicit: object) -> str:
-    if not isinstance(explicit, str) or not explicit:
-        raise ImproperlyConfigured(f"session[{EXPLICIT_KEY!r}] must be a non-empty string.")
+def _explicit_passphrases(session: SessionBase) -> list[str] | None:
+    if session.get(EXPLICIT_KEY) is None:
+        return None
     if isinstance(session, CookieSessionStore):
         raise ImproperlyConfigured(
             f"session[{EXPLICIT_KEY!r}] would be readable in the browser: the signed_cookies "
             "session engine signs a session but does not encrypt it. Use another SESSION_ENGINE."
         )
-    return explicit
+    if not is_passphrase(session[EXPLICIT_KEY]):
+        raise ImproperlyConfigured(
+            f"session[{EXPLICIT_KEY!r}] must be a non-empty string without lone surrogates."
+        )
+    return [session[EXPLICIT_KEY]]
+
+
+async def resolve_shared(scope: Scope) -> Keyring:
+    """Return ``GCRYPT_SHARED_PASSPHRASE``: for g-crypt pages with a built-in passphrase, v1 only.
+
+    Raises:
+        ImproperlyConfigured: that setting cannot be used.
+    """
+    return Keyring(passphrases=conf.shared_passphrases, session_keys=())
 
 
 _BUILT_IN: Mapping[str, Callable[[Scope], Awaitable[Keyring | None]]] = {
@@ -149,8 +215,9 @@ _BUILT_IN: Mapping[str, Callable[[Scope], Awaitable[Keyring | None]]] = {
 }
 
 
+@sensitive_variables()
 async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None) -> Keyring | None:
-    """The keys of the connection or request that ``scope`` describes; ``None`` if it gets none.
+    """Return the keys of a connection or request; ``None`` if it gets none.
 
     Args:
         scope: an ASGI scope, or any mapping with ``session`` and ``user``.
@@ -160,26 +227,37 @@ async def resolve(scope: Scope, resolver: str | Callable[..., Any] | None = None
 
     Raises:
         ImproperlyConfigured: the settings, the session or the resolver's answer cannot be used.
+        Exception: what the resolver raises.
     """
     chosen = conf.resolver if resolver is None else load_resolver(resolver)
     function = _BUILT_IN[chosen] if isinstance(chosen, str) else chosen
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__
     ):
-        answer = await function(scope)
+        return _keyring_of(await function(scope))
+    # In a thread, because a synchronous resolver may well ask the database.
+    return _keyring_of(await database_sync_to_async(function)(scope))
+
+
+@sensitive_variables()
+def _keyring_of(answer: Any) -> Keyring | None:
+    """Return the keyring that a resolver's answer stands for."""
+    if answer is None:
+        return None
+    if isinstance(answer, Keyring):
+        passphrases = answer.passphrases
+        if all(map(is_passphrase, passphrases)) and all(map(_is_usable, answer.session_keys)):
+            return answer
     else:
-        # In a thread, because a synchronous resolver may well ask the database.
-        answer = await database_sync_to_async(function)(scope)
-    return _keyring(answer)
+        passphrases = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+        if passphrases and all(map(is_passphrase, passphrases)):
+            return Keyring.derive("resolver", passphrases=passphrases)
+    del answer, passphrases
+    raise ImproperlyConfigured(
+        "The passphrase resolver must return a Keyring, a non-empty string without lone surrogates,"
+        " a list of them, or None. GCRYPT['PASSPHRASE_RESOLVER'] names it."
+    )
 
 
-def _keyring(answer: Any) -> Keyring | None:
-    if answer is None or isinstance(answer, Keyring):
-        return answer
-    passphrases = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
-    if not passphrases or not all(isinstance(each, str) and each for each in passphrases):
-        raise ImproperlyConfigured(
-            "GCRYPT['PASSPHRASE_RESOLVER'] must return a Keyring, a non-empty string, a list of "
-            "them, or None."
-        )
-    return Keyring.derive("resolver", passphrases=passphrases)
+def _is_usable(key: SessionKey) -> bool:
+    return len(key.kid) == 8 and len(key.psk) == 32

@@ -23,7 +23,7 @@ from .hub.hub import Hub, current_hub
 from .layers.envelope import is_outage
 from .outbox import Send
 from .protocol.classic import ClassicSession
-from .protocol.profiles import PROFILES, V1, V2, Profile
+from .protocol.profiles import PROFILES, V1, Profile
 from .protocol.secure import SecureSession
 from .sessions.login import Login, login_of
 from .signals import connection_closed, connection_opened, connection_refused
@@ -73,21 +73,11 @@ class GcryptMiddleware:
         ):
             known = " and ".join(repr(profile) for profile in PROFILES)
             raise ImproperlyConfigured(f"GcryptMiddleware: profiles= takes {known}.")
-        found = [
-            problem
-            for problem in problems()
-            # E007 is about the pair that the arguments may replace; it is looked at below.
-            if problem.id != "gcrypt_channels.E007"
-        ]
+        found = problems(profiles=self.profiles, resolver=self.resolver)
         if found:
             raise ImproperlyConfigured(" ".join(f"{each.message} {each.hint}" for each in found))
-        if (self.resolver or conf.resolver) == "shared" and V2 in self._profiles():
-            raise ImproperlyConfigured(
-                "The 'shared' passphrase resolver serves gcrypt.v1 alone: use "
-                "profiles=['gcrypt.v1'], or the 'session' resolver."
-            )
         for passphrase in conf.passphrases:
-            keys.root(passphrase)  # here rather than in the first connection: it takes a while
+            keys.purpose_secret("client", passphrase)  # not in the first connection: it takes long
 
     def _profiles(self) -> tuple[Profile, ...]:
         return conf.profiles if self.profiles is None else self.profiles

@@ -23,7 +23,7 @@ from .connection.inbox import GAP_EVENT
 from .exceptions import LocalError
 from .protocol.classic import ClassicSession
 from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Json, Text
-from .protocol.profiles import PROFILES, V1, V2
+from .protocol.profiles import PROFILES, V1, V2, Profile
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
 
@@ -68,7 +68,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         *,
         user: AbstractBaseUser | None = None,
         session: SessionBase | None = None,
-        profile: str = V2,
+        profile: Profile = V2,
         resolver: str | Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(application, path, _with_host(list(headers or ())))

@@ -1,4 +1,4 @@
-"""The key endpoint: a logged-in page fetches the keys of its own session."""
+"""The key endpoint, from which a page of a logged-in user fetches the keys of its session."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import base64
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.decorators import decorator_from_middleware
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
 
 from . import keys
 from .conf import conf
@@ -24,8 +26,9 @@ class _JsonCsrf(CsrfViewMiddleware):
         return _error(403, "csrf", f"CSRF verification failed: {reason}")
 
 
+@sensitive_variables()
 def _key(request: HttpRequest) -> HttpResponseBase:
-    """Answer with a member for each enabled profile; see ``docs/settings.md``, *Key endpoint*."""
+    """Answer with a member for each enabled profile; see ``docs/protocol.md``, *Keys*."""
     if request.method != "POST":
         response = _error(405, "method", "The key endpoint takes POST.")
         response["Allow"] = "POST"
@@ -59,6 +62,6 @@ def _no_store(response: JsonResponse) -> JsonResponse:
     return response
 
 
-# Exempt from the site's own CSRF middleware, whose refusal is a page, because it has a stricter one
-# of its own, which protects it in projects without that middleware, too.
-key = csrf_exempt(decorator_from_middleware(_JsonCsrf)(_key))
+# Exempt from the site's CSRF and login middlewares, which answer with a page or a redirect: it
+# answers in JSON itself, and is protected in projects without those middlewares as well.
+key = login_not_required(csrf_exempt(decorator_from_middleware(_JsonCsrf)(_key)))

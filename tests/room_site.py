@@ -3,7 +3,7 @@
 Members connect to `/ws/` with the fixed `KEYRING`. One that sends `{"numbers": [...], "size": s}`
 makes the server broadcast `[number, text of s characters]` to all of them, for each number.
 
-Environment: `BACKLOG_POLICY`, `REDIS_URL`.
+Environment: `REDIS_URL`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if not settings.configured:
         INSTALLED_APPS=["gcrypt_channels"],
         CHANNEL_LAYERS={"default": core(redis_url) if redis_url else in_memory("")},
         GCRYPT_PASSPHRASE=GCRYPT_PASSPHRASE,
-        GCRYPT={"BACKLOG_POLICY": os.environ.get("BACKLOG_POLICY", "gap")},
         USE_TZ=True,
     )
     django.setup()

@@ -44,8 +44,14 @@ def sins(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     assert "DJANGO_ALLOW_ASYNC_UNSAFE" not in os.environ
     store = session_stores.session_store()
-    watch(SessionBase, "_get_session", always=False)
-    monkeypatch.setattr(SessionBase, "_session", property(vars(SessionBase)["_get_session"]))
+    get_session = vars(SessionBase)["_get_session"]
+
+    def get_session_watched(session: Any, no_load: bool = False) -> Any:
+        if not hasattr(session, "_session_cache") and on_an_event_loop():  # else it is in memory
+            found.append("SessionBase._get_session")
+        return get_session(session, no_load)
+
+    monkeypatch.setattr(SessionBase, "_session", property(get_session_watched))
     watch(store, "load", always=False)
     watch(CursorWrapper, "execute", always=False)
     for name in ("get", "set", "delete", "has_key", "get_many"):

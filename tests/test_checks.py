@@ -84,6 +84,21 @@ def test_the_classic_profile_in_production_is_w002(settings: Any) -> None:
     assert ids() == []
 
 
+@pytest.mark.parametrize("bound", [[], ["host"], ["target"]])
+def test_a_request_that_is_not_bound_is_w012_which_names_what_is_left_out(
+    settings: Any, bound: list[str]
+) -> None:
+    settings.GCRYPT = {"BIND_REQUEST": bound}
+    assert ids() == ["W012"]
+    [found] = checks.check_security(None)
+    assert {each for each in ("host", "target") if f"'{each}'" in found.msg} == {
+        "host",
+        "target",
+    } - set(bound)
+    settings.GCRYPT = {"BIND_REQUEST": ["target", "host"]}
+    assert ids() == []
+
+
 def test_without_django_auth_the_session_resolver_is_w003(settings: Any) -> None:
     settings.INSTALLED_APPS = ["django.contrib.contenttypes", "channels", "gcrypt_channels"]
     settings.MIDDLEWARE = []

@@ -13,6 +13,9 @@ DOCUMENTATION = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 STRONG = "p" * 40
 
 
+SHARED = "the passphrase of a g-crypt page"
+
+
 def resolver(scope: Any) -> str:
     return STRONG
 
@@ -28,7 +31,7 @@ def test_the_defaults_are_those_of_the_documentation(settings: Any) -> None:
     assert conf.revalidate_interval == 30
     assert conf.channel_layer == "default"
     assert conf.backlog_size == 1_048_576
-    assert conf.backlog_policy == "gap"
+    assert conf.bind_request == ("host", "target")
 
 
 def test_without_the_dictionary_the_defaults_apply(settings: Any) -> None:
@@ -50,17 +53,19 @@ def test_every_option_is_documented(name: str) -> None:
         ("MAX_MESSAGE_SIZE", "max_message_size", 1024),
         ("HANDSHAKE_TIMEOUT", "handshake_timeout", 0.5),
         ("PADDING", "padding", True),
+        ("PASSPHRASE_RESOLVER", "passphrase_resolver", "shared"),
         ("REVALIDATE_INTERVAL", "revalidate_interval", 5),
         ("CHANNEL_LAYER", "channel_layer", "other"),
         ("BACKLOG_SIZE", "backlog_size", 4096),
-        ("BACKLOG_POLICY", "backlog_policy", "close"),
+        ("BIND_REQUEST", "bind_request", []),
     ],
 )
 def test_a_setting_is_read_when_it_is_used(
     settings: Any, name: str, attribute: str, value: Any
 ) -> None:
     before = getattr(conf, attribute)
-    settings.GCRYPT = {name: value}
+    settings.GCRYPT_SHARED_PASSPHRASE = SHARED
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v1"], name: value}
     assert problems() == []
     after = getattr(conf, attribute)
     assert after == (tuple(value) if isinstance(value, list) else value)
@@ -72,12 +77,12 @@ WRONG: dict[str, list[Any]] = {
     "PASSPHRASE_RESOLVER": ["", None, 3],
     "ANONYMOUS": [1, "yes", None],
     "MAX_MESSAGE_SIZE": [1023, 1e6, "1 MiB", True, None],
-    "HANDSHAKE_TIMEOUT": [0, -1, "10", True, None],
+    "HANDSHAKE_TIMEOUT": [0, -1, 86_401, 10**400, float("inf"), float("nan"), "10", True, None],
     "PADDING": [0, "on", None],
     "REVALIDATE_INTERVAL": [0, "30", None],
     "CHANNEL_LAYER": ["", 3, None],
+    "BIND_REQUEST": ["host", ["port"], None, {"host"}, [["host"]]],
     "BACKLOG_SIZE": [1023, "1024", None],
-    "BACKLOG_POLICY": ["drop", None, True],
 }
 
 
@@ -137,6 +142,21 @@ def test_what_is_no_passphrase_is_e001(settings: Any, value: Any) -> None:
     assert "gcrypt_keygen" in problem.hint
 
 
+@pytest.mark.parametrize("name", ["GCRYPT_PASSPHRASE", "GCRYPT_SHARED_PASSPHRASE"])
+@pytest.mark.parametrize("value", ["\ud800" + STRONG, ["q" * 40, STRONG + "\udfff"]])
+def test_a_passphrase_with_a_lone_surrogate_is_e008_and_not_repeated(
+    settings: Any, name: str, value: Any
+) -> None:
+    setattr(settings, name, value)
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E008"
+    assert name in problem.message
+    assert STRONG not in repr(problem)
+    attribute = "passphrases" if name == "GCRYPT_PASSPHRASE" else "shared_passphrases"
+    with pytest.raises(ImproperlyConfigured, match="surrogate"):
+        getattr(conf, attribute)
+
+
 def test_a_missing_passphrase_is_e001(settings: Any) -> None:
     del settings.GCRYPT_PASSPHRASE
     assert [problem.id for problem in problems()] == ["gcrypt_channels.E001"]
@@ -160,16 +180,69 @@ def test_a_resolver_may_be_a_function_or_its_path(settings: Any, value: Any) -> 
     assert problems() == []
 
 
-@pytest.mark.parametrize("value", ["nowhere", "tests.nowhere.resolver", "tests.test_conf.none"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nowhere",
+        "tests.nowhere.resolver",
+        "tests.test_conf.none",
+        "tests.test_conf.STRONG",
+        ".relative",
+        "\ud800.resolver",
+    ],
+)
 def test_a_path_that_cannot_be_imported_is_e006(settings: Any, value: str) -> None:
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": value}
     [problem] = problems()
     assert problem.id == "gcrypt_channels.E006"
-    assert value in problem.message
+    assert repr(value) in problem.message
 
 
 def test_the_shared_resolver_with_v2_is_e007(settings: Any) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = SHARED
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared"}
     assert [problem.id for problem in problems()] == ["gcrypt_channels.E007"]
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
     assert problems() == []
+
+
+def test_the_shared_resolver_without_its_passphrase_is_e009(settings: Any) -> None:
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E009"
+    with pytest.raises(ImproperlyConfigured, match="GCRYPT_SHARED_PASSPHRASE"):
+        _ = conf.shared_passphrases
+
+
+@pytest.mark.parametrize("value", [None, "", [], 42])
+def test_a_shared_passphrase_that_is_none_is_e009(settings: Any, value: Any) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = value
+    assert [problem.id for problem in problems()] == ["gcrypt_channels.E009"]
+
+
+def test_a_short_shared_passphrase_is_e002(settings: Any) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = "f" * 15
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E002"
+    assert "GCRYPT_SHARED_PASSPHRASE" in problem.message
+
+
+@pytest.mark.parametrize("shared", [STRONG, [SHARED, STRONG]])
+def test_a_shared_passphrase_that_is_a_root_is_e010_whatever_the_resolver(
+    settings: Any, shared: Any
+) -> None:
+    settings.GCRYPT_PASSPHRASE = ["q" * 40, STRONG]
+    settings.GCRYPT_SHARED_PASSPHRASE = shared
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E010"
+    assert STRONG not in repr(problem)
+
+
+def test_the_arguments_of_a_middleware_replace_the_settings(settings: Any) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = SHARED
+    assert problems(resolver="shared")[0].id == "gcrypt_channels.E007"
+    assert problems(resolver="shared", profiles=["gcrypt.v1"]) == []
+    assert problems(resolver="nowhere")[0].id == "gcrypt_channels.E006"
+    settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
+    assert problems(profiles=["gcrypt.v2"])[0].id == "gcrypt_channels.E007"
+    assert problems(resolver="session", profiles=["gcrypt.v2"]) == []

@@ -24,6 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import LocalError
 from gcrypt_channels.keys import Keyring
+from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 from tests.consumers import internals
 
@@ -37,7 +38,7 @@ async def resolver(scope: Any) -> Keyring:
     return Keyring.derive("test")
 
 
-def communicate(consumer: Any, profile: str = "gcrypt.v2", **options: Any) -> Any:
+def communicate(consumer: Any, profile: Profile = "gcrypt.v2", **options: Any) -> Any:
     """A communicator with `consumer`; no test here needs a login."""
     application = GcryptMiddleware(consumer.as_asgi(), resolver=resolver)
     return EncryptedWebsocketCommunicator(
@@ -128,7 +129,7 @@ every_profile = pytest.mark.parametrize("profile", PROFILES)
 
 @every_style
 @every_profile
-async def test_send_json_and_send_leave_sealed(consumer: Any, profile: str) -> None:
+async def test_send_json_and_send_leave_sealed(consumer: Any, profile: Profile) -> None:
     communicator = communicate(consumer, profile)
     assert await communicator.connect() == (True, None)
     await communicator.send_json_to({"id": 1})
@@ -140,7 +141,7 @@ async def test_send_json_and_send_leave_sealed(consumer: Any, profile: str) -> N
 
 @every_style
 @every_profile
-async def test_no_frame_on_the_wire_holds_plaintext(consumer: Any, profile: str) -> None:
+async def test_no_frame_on_the_wire_holds_plaintext(consumer: Any, profile: Profile) -> None:
     wire: list[Any] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -163,7 +164,9 @@ async def test_no_frame_on_the_wire_holds_plaintext(consumer: Any, profile: str)
 
 @every_style
 @every_profile
-async def test_close_reaches_the_client_with_code_and_reason(consumer: Any, profile: str) -> None:
+async def test_close_reaches_the_client_with_code_and_reason(
+    consumer: Any, profile: Profile
+) -> None:
     communicator = communicate(consumer, profile)
     await communicator.connect()
     await communicator.send_json_to({"close": 4123, "reason": "enough"})
@@ -175,7 +178,7 @@ async def test_close_reaches_the_client_with_code_and_reason(consumer: Any, prof
 @every_style
 @every_profile
 async def test_a_groups_event_reaches_the_handler_and_leaves_sealed(
-    consumer: Any, profile: str
+    consumer: Any, profile: Profile
 ) -> None:
     communicator = communicate(consumer, profile)
     await communicator.connect()
@@ -325,7 +328,9 @@ async def test_a_consumer_that_takes_bytes_gets_them() -> None:
 
 @every_style
 @every_profile
-async def test_an_exception_propagates_and_closes_with_1011(consumer: Any, profile: str) -> None:
+async def test_an_exception_propagates_and_closes_with_1011(
+    consumer: Any, profile: Profile
+) -> None:
     communicator = communicate(consumer, profile)
     await communicator.connect()
     await communicator.send_json_to({"boom": "our own mistake"})
@@ -382,7 +387,7 @@ async def test_bytes_over_the_classic_profile_are_an_error_of_the_consumer() -> 
 
 
 @every_profile
-async def test_a_consumer_may_deny_the_connection(profile: str) -> None:
+async def test_a_consumer_may_deny_the_connection(profile: Profile) -> None:
     class Denying(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         async def connect(self) -> None:
             raise DenyConnection
@@ -391,7 +396,7 @@ async def test_a_consumer_may_deny_the_connection(profile: str) -> None:
 
 
 @every_profile
-async def test_a_consumer_that_stops_without_an_answer_closes(profile: str) -> None:
+async def test_a_consumer_that_stops_without_an_answer_closes(profile: Profile) -> None:
     class Silent(EncryptedJsonConsumer, AsyncConsumer):
         async def websocket_connect(self, event: Any) -> None:
             raise StopConsumer
@@ -413,7 +418,7 @@ async def test_headers_passed_to_accept_are_logged_once(caplog: pytest.LogCaptur
 
 
 @every_profile
-async def test_the_consumer_sees_the_applications_subprotocols_alone(profile: str) -> None:
+async def test_the_consumer_sees_the_applications_subprotocols_alone(profile: Profile) -> None:
     class Seeing(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         async def connect(self) -> None:
             await self.accept()
@@ -429,7 +434,7 @@ async def test_the_consumer_sees_the_applications_subprotocols_alone(profile: st
 
 
 @every_profile
-async def test_the_consumer_may_close_through_its_connection(profile: str) -> None:
+async def test_the_consumer_may_close_through_its_connection(profile: Profile) -> None:
     class Closing(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         async def receive_json(self, content: Any, **kwargs: Any) -> None:
             assert self.gcrypt.profile == profile

@@ -30,6 +30,7 @@ from .documents import ROOT, blocks
 pytestmark = pytest.mark.django_db(transaction=True)
 
 README = ROOT / "README.md"
+PRINTED = "a passphrase that gcrypt_keygen printed"
 UPGRADING = ROOT / "docs" / "upgrading-from-g-crypt.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 
@@ -125,9 +126,9 @@ async def count_as_g_crypt(application: Any, url: str, crypt: Crypt) -> Any:
 async def test_the_first_step_of_the_upgrade_serves_the_page_as_it_is(
     settings: Any,
 ) -> None:
-    configure(settings, snippet(UPGRADING, "settings.py"))
-    assert settings.GCRYPT_PASSPHRASE in blocks(UPGRADING, "html")[0].text
-    crypt = Crypt(settings.GCRYPT_PASSPHRASE)
+    configure(settings, snippet(UPGRADING, "settings.py"), PRINTED)
+    assert settings.GCRYPT_SHARED_PASSPHRASE in blocks(UPGRADING, "html")[0].text
+    crypt = Crypt(settings.GCRYPT_SHARED_PASSPHRASE)
     answer = await count_as_g_crypt(application(UPGRADING), "/ws/counter/", crypt)
     assert answer == {"id": 2}
 
@@ -135,15 +136,15 @@ async def test_the_first_step_of_the_upgrade_serves_the_page_as_it_is(
 async def test_the_second_step_of_the_upgrade_serves_old_and_new_pages(
     settings: Any, alice: User
 ) -> None:
-    old_passphrase = run(snippet(UPGRADING, "settings.py"))["GCRYPT_PASSPHRASE"]
-    step = snippet(UPGRADING, "settings.py", 1).split("# urls.py")[0]
-    configure(settings, step, "a passphrase that gcrypt_keygen printed")
+    configure(settings, snippet(UPGRADING, "settings.py"), PRINTED)
+    configure(settings, snippet(UPGRADING, "settings.py", 1).split("# urls.py")[0])
     consumer = run(snippet(UPGRADING, "consumers.py"))["CounterConsumer"]
     asgi = snippet(UPGRADING, "asgi.py", 1)
     patterns = [path("ws/counter/", consumer.as_asgi())]
     names = run(asgi, CounterConsumer=consumer, websocket_urlpatterns=patterns)
 
-    answer = await count_as_g_crypt(names["application"], "/ws/old/", Crypt(old_passphrase))
+    crypt = Crypt(settings.GCRYPT_SHARED_PASSPHRASE)
+    answer = await count_as_g_crypt(names["application"], "/ws/old/", crypt)
     assert answer == {"id": 2}
     client = EncryptedWebsocketCommunicator(
         names["application"], "/ws/counter/", ORIGIN, user=alice, profile="gcrypt.v1"

@@ -69,10 +69,23 @@ def test_a_failed_decryption_looks_like_any_other_invalid_frame() -> None:
     )
 
 
-def test_a_protocol_error_survives_pickling() -> None:
-    copy = pickle.loads(pickle.dumps(NoSessionKey("logged out")))
-    assert isinstance(copy, NoSessionKey)
-    assert (copy.code, copy.reason) == (4401, "logged out")
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (LocalError("out of turn"), "LocalError('out of turn')"),
+        (NoSessionKey("logged out"), "NoSessionKey('logged out')"),
+        (InvalidFrame(), "InvalidFrame('invalid frame')"),
+        (ConnectionClosed(), "ConnectionClosed(1006, '')"),
+        (ConnectionClosed(4401, "why"), "ConnectionClosed(4401, 'why')"),
+        (ConnectionClosed(1000, "", authentic=True), "ConnectionClosed(1000, '', authentic=True)"),
+    ],
+)
+def test_a_repr_says_what_happened_and_a_pickled_error_says_the_same(
+    error: GcryptError, shown: str
+) -> None:
+    assert repr(error) == shown
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), repr(copy), str(copy)) == (type(error), shown, str(error))
 
 
 def test_a_closed_connection_tells_how_it_ended() -> None:

@@ -20,6 +20,7 @@ from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, groups
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
 from gcrypt_channels.hub.hub import current_hub
+from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 from tests.channel_layers import LAYERS
 from tests.consumers import internals
@@ -95,7 +96,7 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
 
         @asynccontextmanager
         async def connection(
-            application: Any, profile: str
+            application: Any, profile: Profile
         ) -> AsyncIterator[EncryptedWebsocketCommunicator]:
             client = EncryptedWebsocketCommunicator(application, "/", user=alice, profile=profile)
             assert (await client.connect())[0]
@@ -103,7 +104,7 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
             await client.disconnect()
 
         async def connect(
-            application: Any, profile: str = "gcrypt.v2"
+            application: Any, profile: Profile = "gcrypt.v2"
         ) -> EncryptedWebsocketCommunicator:
             return await connected.enter_async_context(connection(application, profile))
 
@@ -217,7 +218,7 @@ async def test_a_user_is_reached_in_all_tabs_by_the_users_group(
 
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_what_comes_between_joining_and_the_accept_follows_the_accept(
-    alice: User, profile: str, settings: Any
+    alice: User, profile: Profile, settings: Any
 ) -> None:
     settings.GCRYPT = {"PROFILES": PROFILES, "BACKLOG_SIZE": 1024}
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -15,9 +18,11 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcrypt_channels import keys
-from gcrypt_channels.keys import Keyring, SessionKey
+from gcrypt_channels import Crypt, keys
+from gcrypt_channels.keys import Keyring, Purpose, SessionKey, purpose_secret
 from gcrypt_channels.sessions.identity import prepare_session
+
+ANY_TEXT = st.text(st.characters(categories=None), max_size=20)  # lone surrogates included
 
 ROOTS = ["the first passphrase of this test", "the second passphrase of this test"]
 
@@ -70,10 +75,83 @@ def test_keys_are_derived_as_documented() -> None:
     root = hashlib.scrypt(
         ROOTS[0].encode(), salt=salt, n=2**15, r=8, p=1, dklen=32, maxmem=64 * 2**20
     )
+    secret = expand(root, b"gcrypt_channels purpose client", 32)
     material = encoded("session", "some identity")
-    derived = expand(root, b"gcrypt.v2 session key" + material, 40)
+    derived = expand(secret, b"gcrypt.v2 session key" + material, 40)
     assert found.session_keys == (SessionKey(kid=derived[:8], psk=derived[8:]),)
-    assert found.passphrases == (expand(root, b"gcrypt.v1 passphrase" + material, 32).hex(),)
+    assert found.passphrases == (expand(secret, b"gcrypt.v1 passphrase" + material, 32).hex(),)
+
+
+def test_every_purpose_has_a_secret_of_its_own_under_every_passphrase() -> None:
+    purposes = get_args(Purpose)
+    secrets = {purpose_secret(purpose, each) for purpose in purposes for each in ROOTS}
+    assert len(secrets) == len(purposes) * len(ROOTS)
+    assert {len(secret) for secret in secrets} == {32}
+
+
+# Hostile text
+
+
+@contextmanager
+def documented(*errors: type[Exception]) -> Iterator[None]:
+    """Let these errors pass; a `UnicodeError`, which is a `ValueError`, is never documented."""
+    try:
+        yield
+    except errors as error:
+        if isinstance(error, UnicodeError):
+            raise
+
+
+@pytest.mark.parametrize(
+    ("identity", "options", "error"),
+    [
+        (("device", 7), {}, TypeError),
+        ((None,), {}, TypeError),
+        ((b"bytes",), {}, TypeError),
+        (("\ud800",), {}, ValueError),
+        (("x",), {"passphrases": [""]}, ValueError),
+        (("x",), {"passphrases": []}, ValueError),
+        (("x",), {"passphrases": ["good", "\udfff"]}, ValueError),
+        (("x",), {"passphrases": ["good", 7]}, TypeError),
+        (("x",), {"passphrases": "one"}, TypeError),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_and_the_call_named(
+    identity: Any, options: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"^Keyring\.derive") as caught:
+        Keyring.derive(*identity, **options)
+    assert not isinstance(caught.value, UnicodeError)
+
+
+@given(identity=st.lists(ANY_TEXT), passphrases=st.none() | st.lists(ANY_TEXT))
+def test_any_text_makes_keys_or_is_refused(
+    identity: list[str], passphrases: list[str] | None
+) -> None:
+    with documented(ValueError):
+        assert Keyring.derive(*identity, passphrases=passphrases).session_keys
+
+
+@given(answer=ANY_TEXT | st.lists(ANY_TEXT) | st.builds(Keyring, st.tuples(ANY_TEXT), st.just(())))
+def test_any_answer_of_a_resolver_is_used_or_refused(answer: Any) -> None:
+    async def resolver(scope: Any) -> Any:
+        return answer
+
+    with documented(ImproperlyConfigured):
+        found = async_to_sync(keys.resolve)({}, resolver)
+        assert found is not None
+        assert all(Crypt(each) for each in found.passphrases)
+
+
+@given(pk=ANY_TEXT, chosen=st.none() | ANY_TEXT, auth_hash=ANY_TEXT)
+def test_any_session_has_keys_or_is_refused(pk: str, chosen: str | None, auth_hash: str) -> None:
+    data = {"_auth_user_hash": auth_hash, "_auth_user_id": pk, "gcrypt_passphrase": chosen}
+    store = SessionStore("k" * 32)
+    store._session_cache = data  # type: ignore[attr-defined]  # as if loaded
+    user = SimpleNamespace(pk=pk, is_authenticated=True)
+    with documented(ImproperlyConfigured, ValueError):
+        found = resolve(session=store, user=user)
+        assert found is None or found.session_keys
 
 
 @given(
@@ -182,7 +260,7 @@ def test_a_passphrase_of_the_session_is_the_classic_one(alice: User) -> None:
     assert again.session_keys != chosen.session_keys
 
 
-@pytest.mark.parametrize("value", ["", 7, ["a"]])
+@pytest.mark.parametrize("value", ["", 7, ["a"], "\ud800"])
 def test_a_passphrase_of_the_session_that_is_none_is_named(alice: User, value: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="gcrypt_passphrase"):
         resolve(session=session(gcrypt_passphrase=value), user=alice)
@@ -221,8 +299,8 @@ def test_a_session_is_made_for_a_visitor_who_has_none(db: None) -> None:
 # Other resolvers
 
 
-def test_the_shared_resolver_hands_out_the_passphrases_themselves() -> None:
-    with override_settings(GCRYPT_PASSPHRASE=ROOTS):
+def test_the_shared_resolver_hands_out_the_shared_passphrases() -> None:
+    with override_settings(GCRYPT_SHARED_PASSPHRASE=ROOTS):
         found = async_to_sync(keys.resolve)({}, "shared")
     assert found == Keyring(passphrases=tuple(ROOTS), session_keys=())
 
@@ -264,7 +342,15 @@ async def test_a_synchronous_resolver_does_not_run_on_the_event_loop(
     assert threads != [threading.get_ident()]
 
 
-@pytest.mark.parametrize("answer", ["", [], [""], [7], 7, b"bytes", ["good", None]])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", [], [""], [7], 7, b"bytes", ["good", None], "\ud800", ["good", "\ud800"]),
+        Keyring(passphrases=("\ud800",), session_keys=()),
+        Keyring(passphrases=(), session_keys=(SessionKey(kid=b"short", psk=bytes(32)),)),
+        Keyring(passphrases=(), session_keys=(SessionKey(kid=bytes(8), psk=b"short"),)),
+    ],
+)
 def test_a_resolver_that_answers_nonsense_is_told_so(db: None, answer: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="PASSPHRASE_RESOLVER"):
         async_to_sync(keys.resolve)({}, lambda scope: answer)

@@ -11,6 +11,7 @@ from channels.testing import WebsocketCommunicator
 
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
+from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 
 # Channels looks after database connections wherever a consumer runs.
@@ -76,7 +77,7 @@ async def test_a_path_cannot_add_a_line_to_the_log(
 
 @pytest.mark.parametrize("profile", ["gcrypt.v1", "gcrypt.v2"])
 async def test_neither_keys_nor_payloads_are_logged(
-    profile: str, log: pytest.LogCaptureFixture
+    profile: Profile, log: pytest.LogCaptureFixture
 ) -> None:
     application = GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)
     client = EncryptedWebsocketCommunicator(application, "/ws/", profile=profile, resolver=resolver)

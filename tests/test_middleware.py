@@ -18,10 +18,9 @@ from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.middleware import negotiate
 from gcrypt_channels.protocol.events import Accepted, Bytes, Closed, Text
+from gcrypt_channels.protocol.profiles import V1, V2, Profile
 from tests.consumers import PlainEcho
 from tests.wire import KEYRING, Wire, resolver
-
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -54,7 +53,7 @@ def wire(inner: Any = echo, *, subprotocols: Any = (V2,), **options: Any) -> Wir
     ],
 )
 def test_the_servers_preference_decides(
-    offered: list[str], enabled: list[str], expected: str
+    offered: list[str], enabled: list[Profile], expected: Profile
 ) -> None:
     assert negotiate(offered, enabled) == expected
 
@@ -63,7 +62,7 @@ def test_the_servers_preference_decides(
     ("offered", "enabled"),
     [([], [V2]), (["chat"], [V2]), ([V1], [V2]), ([V2], [V1]), (["gcrypt.v3"], [V2, V1])],
 )
-def test_nothing_acceptable_is_no_profile(offered: list[str], enabled: list[str]) -> None:
+def test_nothing_acceptable_is_no_profile(offered: list[str], enabled: list[Profile]) -> None:
     with pytest.raises(NoProfile):
         negotiate(offered, enabled)
 
@@ -292,7 +291,7 @@ async def test_a_classic_client_counts(offered: list[str], named: str | None) ->
 async def test_a_classic_client_of_the_older_passphrase_is_answered_under_it(
     settings: Any,
 ) -> None:
-    settings.GCRYPT_PASSPHRASE = ["n" * 40, "o" * 40]
+    settings.GCRYPT_SHARED_PASSPHRASE = ["n" * 40, "o" * 40]
     server = wire(subprotocols=[V1], profiles=[V1], resolver="shared")
     await server.until(1)
     crypt = Crypt("o" * 40)
@@ -558,6 +557,7 @@ def test_wrong_settings_stop_the_server_at_its_start(
         ({"profiles": ["gcrypt.v3"]}, "profiles="),
         ({"resolver": "shared"}, "'shared'"),
         ({"resolver": "shared", "profiles": [V1, V2]}, "'shared'"),
+        ({"resolver": "shared", "profiles": [V1]}, "GCRYPT_SHARED_PASSPHRASE"),
     ],
 )
 def test_wrong_arguments_stop_the_server_at_its_start(options: Any, message: str) -> None:
@@ -568,6 +568,7 @@ def test_wrong_arguments_stop_the_server_at_its_start(options: Any, message: str
 def test_the_shared_resolver_of_the_settings_may_be_narrowed_by_the_arguments(
     settings: Any,
 ) -> None:
+    settings.GCRYPT_SHARED_PASSPHRASE = "the passphrase of a g-crypt page"
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": [V2]}
     with pytest.raises(ImproperlyConfigured, match="'shared'"):
         GcryptMiddleware(echo)

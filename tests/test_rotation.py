@@ -15,6 +15,7 @@ from django.test import override_settings
 from gcrypt_channels import Crypt
 from gcrypt_channels.client import DjangoSession, connect
 from gcrypt_channels.exceptions import DecryptionFailed, GcryptError
+from gcrypt_channels.protocol.profiles import PROFILES, Profile
 from tests.servers import Daphne, demo_site
 from tests.visitors import Visitor
 
@@ -147,19 +148,19 @@ async def test_the_runbook_refuses_nobody_at_any_moment(tmp_path: Path) -> None:
                 fresh = await fetch(alice, updated)
                 for page in (held, fresh):
                     for worker in workers:
-                        for profile in ("gcrypt.v2", "gcrypt.v1"):
+                        for profile in PROFILES:
                             async with connection(alice, worker, page, profile) as socket:
                                 assert await count(socket) == 2
             if env["GCRYPT_PASSPHRASE"] == NEW:
                 held = await fetch(alice, workers[0])  # loaded anew before the old one goes
-        for profile in ("gcrypt.v2", "gcrypt.v1"):
+        for profile in PROFILES:
             with pytest.raises(GcryptError):
                 async with connection(alice, workers[0], first, profile) as socket:
                     await count(socket)
 
 
 def connection(
-    session: DjangoSession, worker: Daphne, keys: dict[str, Any], profile: str = "gcrypt.v2"
+    session: DjangoSession, worker: Daphne, keys: dict[str, Any], profile: Profile = "gcrypt.v2"
 ) -> Any:
     """A connection with exactly these keys: none is fetched on the way."""
     return connect(

@@ -127,9 +127,10 @@ def test_a_resolver_that_answers_none_gives_401(client: Client, settings: Any) -
     assert client.post(URL).status_code == 401
 
 
-def test_the_shared_resolver_gives_the_passphrase_itself(client: Client, settings: Any) -> None:
+def test_the_shared_resolver_gives_the_shared_passphrase(client: Client, settings: Any) -> None:
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": [V1]}
-    assert client.post(URL).json() == {V1: {"passphrase": settings.GCRYPT_PASSPHRASE}}
+    settings.GCRYPT_SHARED_PASSPHRASE = "the passphrase of a g-crypt page"
+    assert client.post(URL).json() == {V1: {"passphrase": "the passphrase of a g-crypt page"}}
 
 
 @pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete", "options"])
@@ -140,6 +141,32 @@ def test_another_method_than_post_gets_405(client: Client, method: str) -> None:
     assert response["Cache-Control"] == "no-store"
     if method != "head":
         assert response.json()["error"] == "method"
+
+
+# Sites that ask for a login everywhere
+
+
+@pytest.fixture
+def login_required(settings: Any) -> None:
+    """As `LoginRequiredMiddleware` makes it: a view redirects who is not logged in."""
+    middleware = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+
+
+def test_a_visitor_is_not_redirected_to_a_page(login_required: None) -> None:
+    assert Client().get("/page/").status_code == 302
+    response = Client().post(URL)
+    assert response.status_code == 401
+    assert response.json()["error"] == "login"
+
+
+def test_a_visitor_may_have_a_key_there_as_well(login_required: None, settings: Any) -> None:
+    settings.GCRYPT = {"ANONYMOUS": True}
+    assert Client().post(URL).status_code == 200
+
+
+def test_a_user_gets_the_keys_there_as_well(login_required: None, client: Client) -> None:
+    assert client.post(URL).status_code == 200
 
 
 # Cross-site requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -28,8 +29,8 @@ from ..protocol.events import (
     Json,
     Text,
 )
-from ..protocol.messages import MAX_REASON
-from ..protocol.profiles import V1
+from ..protocol.messages import check_close
+from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
 from .key import KeySource
 
@@ -41,7 +42,7 @@ GapHandler = Callable[[str, int], None]
 
 
 class ClientConnection:
-    """What :func:`~gcrypt_channels.client.connect` yields.
+    """An encrypted WebSocket; :func:`~gcrypt_channels.client.connect` makes it.
 
     Any number of tasks may send; one at a time may receive. A cancelled ``send`` or ``receive``
     leaves the connection in step.
@@ -58,7 +59,7 @@ class ClientConnection:
         *,
         on_gap: GapHandler | None = None,
     ) -> None:
-        self.profile: str = session.profile
+        self.profile: Profile = session.profile
         self.subprotocol: str | None = None
         self._socket = socket
         self._session = session
@@ -66,6 +67,7 @@ class ClientConnection:
         self._outbox = Outbox(socket.send, seal=session.seal)
         self._end: Closed | None = None
         self._authentic = False
+        self._has_keys = False
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.profile} {'open' if self._end is None else 'closed'}>"
@@ -84,7 +86,11 @@ class ClientConnection:
         await self._written(self._outbox.put(message))
 
     async def send_json(self, value: object) -> None:
-        """Send a value as JSON text. See :meth:`send`."""
+        """Send a value as JSON text.
+
+        Raises ``TypeError`` or ``ValueError`` when JSON cannot express it, and what :meth:`send`
+        raises.
+        """
         await self.send(jsontext.serialize(value))
 
     async def receive(self) -> str | bytes:
@@ -92,7 +98,7 @@ class ClientConnection:
 
         Raises:
             ConnectionClosed: the connection has ended.
-            ProtocolError: what came was not valid, or too big; the connection has been closed.
+            ProtocolError: a message was not valid, or too big; the connection has been closed.
         """
         while True:
             try:
@@ -103,12 +109,12 @@ class ClientConnection:
             if isinstance(event, Text | Json | Bytes):
                 return event.data
             if isinstance(event, Gap):
-                self._tell_gap(event)
+                self._report_gap(event)
 
     async def receive_json(self) -> Any:
-        """Wait for the next message, which has to be JSON text.
+        """Wait for the next message, and return the value of its JSON text.
 
-        Raises ``ValueError`` when it is something else, or what :meth:`receive` raises.
+        Raises ``ValueError`` when it is not JSON text, and what :meth:`receive` raises.
         """
         message = await self.receive()
         if isinstance(message, bytes):
@@ -131,23 +137,23 @@ class ClientConnection:
             yield message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close behind what was sent so far; does nothing when the connection has ended.
+        """Close after what was sent so far; does nothing when the connection has ended.
+
+        Takes at most the ``close_timeout`` of ``websockets.connect``, 10 seconds by default.
 
         Args:
             code: 1000, or 3000 to 4999 for the application's own.
-            reason: told to the server, under encryption with ``gcrypt.v2``; 123 bytes at most.
+            reason: told to the server, under encryption with ``gcrypt.v2``; at most 123 bytes of
+                UTF-8.
+
+        Raises:
+            LocalError: the code or the reason cannot be sent; nothing has changed.
         """
-        if code != 1000 and not 3000 <= code <= 4999:
-            raise ValueError("a client closes with 1000 or 3000 to 4999")
-        if len(reason.encode()) > MAX_REASON:
-            raise ValueError(f"a close reason takes {MAX_REASON} bytes at most")
-        if self._end is not None:
-            return
-        self._end, self._authentic = Closed(code, reason), True
-        with suppress(ConnectionClosed, LocalError):
-            await self._write(lambda: self._session.seal_close(code, reason))
-        # With gcrypt.v2 the reason has been told under encryption, and is not for the wire.
-        await self._shut(code, reason if self.profile == V1 else "")
+        check_close(code, reason)
+        if code != 1000 and code < 3000:
+            raise LocalError("a client closes with 1000 or 3000 to 4999")
+        if self._end is None:
+            await self._close(Closed(code, reason))
 
     # Opening and ending
 
@@ -158,9 +164,9 @@ class ClientConnection:
         subprotocols: Sequence[str],
         binding: Binding,
     ) -> None:
-        """See that the server speaks the profile, and for ``gcrypt.v2`` shake hands under ``key``.
+        """Check the profile, and for ``gcrypt.v2`` handshake and wait for the application's accept.
 
-        Returns when the application has accepted. See ``docs/protocol.md``, *Negotiation*.
+        See ``docs/protocol.md``, *Negotiation* and *Handshake*.
         """
         if self._socket.subprotocol != self.profile:
             raise NoProfile("the server does not speak this profile")
@@ -174,6 +180,7 @@ class ClientConnection:
         if kid != key.kid:
             raise NoSessionKey("the server uses another session key")
         psk = key.psk
+        self._has_keys = True
         await self._write(lambda: [session.reply(psk, subprotocols, binding)])
         event: Event | None = None
         while not isinstance(event, Accepted):
@@ -181,31 +188,55 @@ class ClientConnection:
         self.subprotocol = event.subprotocol
 
     async def fail(self, error: ProtocolError) -> None:
-        """Close over something the server did or lacked."""
-        self._end = Closed(error.code, error.reason)
-        with suppress(ConnectionClosed, LocalError):  # as long as there are keys to tell it under
-            await self._write(lambda: self._session.seal_close(error.code, error.reason))
-        await self._shut(error.code, error.reason)
+        """Close because of what the server sent or does not have."""
+        await self._close(Closed(error.code, error.reason))
 
     def _check_open(self) -> None:
         if self._end is not None:
             raise self._closed()
 
     def _closed(self, error: SocketClosed | None = None) -> ConnectionClosed:
-        """The end as it is known, or else as the socket tells it."""
+        """Return the end of the connection: see ``docs/protocol.md``, *The end*.
+
+        Where keys exist, a close of the WebSocket that is not sealed says nothing: its code counts
+        only if the WebSocket library itself closed, over a frame too big or a ping unanswered.
+        """
         if self._end is not None:
             return ConnectionClosed(*self._end, authentic=self._authentic)
-        told = error and (error.rcvd or error.sent)
-        return ConnectionClosed(told.code, told.reason) if told else ConnectionClosed()
+        if error is None:
+            return ConnectionClosed()
+        if error.sent is not None and not error.rcvd_then_sent:
+            return ConnectionClosed(error.sent.code, error.sent.reason)
+        if error.rcvd is None or self._has_keys:
+            return ConnectionClosed()
+        return ConnectionClosed(error.rcvd.code, error.rcvd.reason if self.profile == V1 else "")
 
-    async def _shut(self, code: int, reason: str) -> None:
+    async def _close(self, end: Closed) -> None:
+        """Seal a close as long as there are keys, and close the WebSocket."""
+        self._end = end
+        deadline = self._abort_after_timeout()
+        with suppress(ConnectionClosed, LocalError):
+            await self._write(lambda: self._session.seal_close(*end))
+            self._authentic = self.profile != V1
+        await self._close_socket(end.code, end.reason if self.profile == V1 else "")
+        if deadline is not None:
+            deadline.cancel()
+
+    def _abort_after_timeout(self) -> asyncio.TimerHandle | None:
+        """Bound a close: a server that does not read would block it for ever."""
+        timeout = self._socket.close_timeout
+        if timeout is None:
+            return None
+        return asyncio.get_running_loop().call_later(timeout, self._socket.transport.abort)
+
+    async def _close_socket(self, code: int, reason: str = "") -> None:
         closing = start_task(self._socket.close(code, reason))
-        await self._drain()
+        await self._discard_messages()
         await closing
 
-    async def _drain(self) -> None:
-        """Drop what still comes; unread, it would keep the server's close frame from being read."""
-        with suppress(WebSocketException):  # the end, or another task that reads and drains
+    async def _discard_messages(self) -> None:
+        """Read what still comes: unread, it would keep the server's close frame from being read."""
+        with suppress(WebSocketException):  # the end, or another task that reads and discards
             while True:
                 await self._socket.recv()
 
@@ -218,7 +249,7 @@ class ClientConnection:
         try:
             await item.wait()
         except SocketClosed as error:
-            # What came before the end may still be unread, and so may an authenticated close.
+            # What came before the end may still be unread, and so may a sealed close.
             raise self._closed(error) from None
 
     async def _next_event(self) -> Event | None:
@@ -230,16 +261,16 @@ class ClientConnection:
             self._end = Closed(closed.code, closed.reason)
             raise closed from None
         if self._end is not None:  # another task has closed meanwhile
-            await self._drain()
+            await self._discard_messages()
             raise self._closed()
         event = self._session.receive(frame)
         if isinstance(event, Closed):
             self._end, self._authentic = event, True
-            await self._shut(1000, "")
+            await self._close_socket(event.code)
             raise self._closed()
         return event
 
-    def _tell_gap(self, gap: Gap) -> None:
+    def _report_gap(self, gap: Gap) -> None:
         if self._on_gap is None:
             logger.warning("%d messages of the group %r were lost.", gap.missed, gap.group)
         else:

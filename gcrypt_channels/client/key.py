@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeGuard
 
 from ..crypto.psk import SessionKey
 
@@ -13,17 +14,21 @@ __all__ = ["KeySource", "parse_key"]
 KeySource = Callable[[], Awaitable[SessionKey]]
 
 
-def parse_key(kid: bytes | str | None, psk: bytes | str | None) -> SessionKey:
-    """Return the key of its bytes, or of the hex and the base64url of the key endpoint.
+def _has_size(value: object, size: int) -> TypeGuard[bytes]:
+    return isinstance(value, bytes) and len(value) == size
 
-    Raises ``ValueError`` unless it is ``kid`` (8 bytes) and ``psk`` (32 bytes).
+
+def parse_key(kid: bytes | str | None, psk: bytes | str | None) -> SessionKey:
+    """Return the session key of ``kid`` (8 bytes, or hex) and ``psk`` (32 bytes, or base64url).
+
+    Raises ``ValueError`` when they are something else.
     """
     with suppress(ValueError):
         if isinstance(kid, str):
             kid = bytes.fromhex(kid)
         if isinstance(psk, str):
             psk = base64.b64decode(psk + "=" * (-len(psk) % 4), altchars=b"-_", validate=True)
-        if kid is not None and len(kid) == 8 and psk is not None and len(psk) == 32:
+        if _has_size(kid, 8) and _has_size(psk, 32):
             return SessionKey(kid=kid, psk=psk)
     # Raised out here: a decoder's error, as a context, could carry the key along.
     raise ValueError("gcrypt.v2 needs kid (8 bytes, or hex) and psk (32 bytes, or base64url)")

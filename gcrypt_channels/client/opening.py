@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect as open_socket
+from websockets.asyncio.client import ClientConnection as Socket
+from websockets.asyncio.client import connect as websockets_connect
+from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI, parse_uri
 
-from ..exceptions import HandshakeTimeout, ProtocolError
+from ..exceptions import HandshakeTimeout, NoProfile, ProtocolError
 from ..protocol.classic import ClassicSession, max_frame_size
 from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
-from ..protocol.profiles import V1, V2
+from ..protocol.profiles import PROFILES, V1, V2, Profile
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
 from .key import KeySource, parse_key
 
 __all__ = ["connect"]
+
+_VISIBLE = re.compile(r"[!-~]+")
+"""What a request line and a Host header may be made of."""
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""What a subprotocol may be: a token of RFC 9110, section 5.6.2."""
 
 
 @asynccontextmanager
@@ -30,20 +43,21 @@ async def connect(
     kid: bytes | str | None = None,
     psk: bytes | str | None = None,
     passphrase: str | None = None,
-    profile: str = V2,
+    profile: Profile = V2,
     subprotocols: Sequence[str] = (),
     key_source: KeySource | None = None,
     on_gap: GapHandler | None = None,
     max_message: int = DEFAULT_MAX_MESSAGE,
     padding: bool = False,
     open_timeout: float | None = 10,
+    additional_headers: Any = None,
     **options: Any,
 ) -> AsyncIterator[ClientConnection]:
     """Connect, and yield the connection once the application has accepted it.
 
     ``kid``, ``psk`` and ``passphrase`` are what the key endpoint answers, and may be given as it
     writes them: ``connect(url, **answer["gcrypt.v2"])``. With ``gcrypt.v1`` nothing tells whether
-    the application accepted: its refusal is the end of an open connection.
+    the application accepted: its refusal is the end of an open connection. No redirect is followed.
 
     Args:
         url: ``ws://`` or ``wss://``.
@@ -52,51 +66,70 @@ async def connect(
         passphrase: ``gcrypt.v1``: the passphrase.
         profile: ``"gcrypt.v2"`` or ``"gcrypt.v1"``; it never falls back to the other one.
         subprotocols: those of the application.
-        key_source: asked for a fresh key, once, when the server names another ``kid``.
+        key_source: called for a fresh key, once, when the server names another ``kid``.
         on_gap: called with a group and the number of its messages that were lost.
         max_message: the largest message accepted, in bytes.
         padding: hide the sizes of what is sent (``gcrypt.v2``).
         open_timeout: seconds to reach the server, and again to be accepted by its application.
-        options: passed to ``websockets.connect``, such as ``additional_headers`` and ``origin``.
+        additional_headers: of the request, as ``websockets.connect`` takes them. A ``Host`` among
+            them replaces that of the URL.
+        options: passed to ``websockets.connect``, such as ``origin``, ``ssl`` and ``proxy``.
 
     Raises:
         ConnectionClosed: the server closed instead of accepting; ``code`` is the application's.
-        NoProfile: the server does not speak this profile.
+        NoProfile: the server does not speak this profile, or selected what was not offered.
         NoSessionKey: the server uses a key that neither ``kid`` nor ``key_source`` names.
         InvalidFrame: the server does not hold the key.
         HandshakeTimeout: the application did not accept in time.
+        ValueError: the URL, a key, the profile or a subprotocol is not one; nothing was sent.
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
     session: SecureSession | ClassicSession
+    if profile not in PROFILES:
+        raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
+    if not all(map(_is_token, subprotocols)):
+        raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
+    headers = Headers({} if additional_headers is None else additional_headers)
+    address = _requested_address(url, headers)
     if profile == V2:
         key = parse_key(kid, psk)
         session = SecureSession(role="client", max_message=max_message, padding=padding)
         offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
         max_frame = MAX_TRANSPORT_FRAME
-    elif profile == V1 and passphrase is not None:
+    elif passphrase is not None:
         key = None
         session = ClassicSession([passphrase], max_message=max_message)
         offered = [V1, *subprotocols]
         max_frame = max_frame_size(max_message)
     else:
-        raise ValueError("connect needs the profile gcrypt.v2, or gcrypt.v1 and its passphrase")
-    async with open_socket(
+        raise ValueError("gcrypt.v1 needs a passphrase")
+
+    def create_socket(protocol: ClientProtocol, **settings: Any) -> Socket:
+        protocol.uri = address
+        return Socket(protocol, **settings)
+
+    opening = _Opening(
         url,
         subprotocols=[Subprotocol(each) for each in offered],
         compression=None,  # of ciphertext, it would only cost time
         max_size=max_frame,
         open_timeout=open_timeout,
+        additional_headers=headers,
+        create_connection=create_socket,  # type: ignore[arg-type]  # called, like the class
         **options,
-    ) as socket:
+    )
+    try:
+        socket = await opening
+    except NegotiationError as error:
+        raise NoProfile("the server selected what was not offered") from error
+    async with socket:
         connection = ClientConnection(socket, session, on_gap=on_gap)
         try:
-            binding = _binding(url, offered)
-            opening = connection.open(key, key_source, subprotocols, binding)
-            await asyncio.wait_for(opening, open_timeout)
+            accepted = connection.open(key, key_source, subprotocols, _binding(offered, address))
+            await asyncio.wait_for(accepted, open_timeout)
         except asyncio.TimeoutError:
-            error = HandshakeTimeout()
-            await connection.fail(error)
-            raise error from None
+            await connection.fail(HandshakeTimeout())
+            raise HandshakeTimeout from None
         except ProtocolError as error:
             await connection.fail(error)
             raise
@@ -106,8 +139,43 @@ async def connect(
             await connection.close()
 
 
-def _binding(url: str, offered: Sequence[str]) -> Binding:
-    """The request that ``url`` asks for, as the library writes it."""
-    uri = parse_uri(url)
-    host = f"[{uri.host}]" if ":" in uri.host else uri.host
-    return Binding(tuple(offered), host, uri.resource_name)
+def _is_token(value: object) -> bool:
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+class _Opening(websockets_connect):
+    """Follows no redirect, which would take cookie and key exchange to where an attacker likes."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+def _requested_address(url: str, headers: Headers) -> WebSocketURI:
+    """Return what the request names: ``url``, with the host of a ``Host`` that ``headers`` had.
+
+    The header is removed, since websockets would send it beside its own. Raises ``ValueError``.
+    """
+    try:
+        address = parse_uri(url)
+        if hosts := headers.get_all("Host"):
+            del headers["Host"]
+            [host] = hosts
+            named = urlsplit(f"//{host}")
+            if not named.hostname or named.netloc != host or "@" in host:
+                raise ValueError
+            port = named.port or (443 if address.secure else 80)
+            address = replace(address, host=named.hostname, port=port)
+        if not _VISIBLE.fullmatch(address.host + address.resource_name):
+            raise ValueError
+    except (InvalidURI, ValueError):
+        pass
+    else:
+        return address
+    # Raised out here, and without the URL: it may hold a password.
+    raise ValueError("connect needs a WebSocket URL, and at most one Host in its headers")
+
+
+def _binding(offered: Sequence[str], address: WebSocketURI) -> Binding:
+    """Return what REPLY says about the request; see ``docs/protocol.md``, *Binding*."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return Binding(tuple(offered), host, address.resource_name)

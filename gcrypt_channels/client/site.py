@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from html import unescape
-from http.client import HTTPResponse
+from contextlib import asynccontextmanager, closing
+from http.client import HTTPException, HTTPResponse
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.error import HTTPError
@@ -22,21 +20,24 @@ from urllib.request import (
     build_opener,
 )
 
+from websockets.datastructures import Headers
+
 from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
-from ..protocol.profiles import V2
+from ..protocol.profiles import V2, Profile
 from .connection import ClientConnection
 from .key import parse_key
 from .opening import connect
 
 __all__ = ["DjangoSession"]
 
-Response = HTTPResponse | HTTPError
-
 HTTP_TIMEOUT = 30
-"""Seconds."""
+"""Seconds for the site to send anything."""
 
-_FORM_TOKEN = re.compile(r'name="csrfmiddlewaretoken"\s+value="([^"]+)"')
+MAX_ANSWER = 65_536
+"""Bytes of an answer that are read; what the key endpoint answers is far below."""
+
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class DjangoSession:
@@ -44,10 +45,15 @@ class DjangoSession:
 
     Args:
         base_url: where the site is, such as ``https://example.org``.
-        login_path: its login page, with the fields ``username`` and ``password``.
+        login_path: its login page, which sets the CSRF cookie and has the login form.
         key_path: its key endpoint.
+        fields: the names of the login form's fields for the user's name and the password.
         csrf_cookie: the site's ``CSRF_COOKIE_NAME``.
         ssl: for a site whose certificate the system does not trust by itself.
+
+    Raises:
+        ValueError: the URL does not begin with ``http://`` or ``https://``, or it or a path has
+            characters that a URL has to escape.
     """
 
     def __init__(
@@ -56,22 +62,24 @@ class DjangoSession:
         *,
         login_path: str = "/accounts/login/",
         key_path: str = "/gcrypt/key/",
+        fields: tuple[str, str] = ("username", "password"),
         csrf_cookie: str = "csrftoken",
         ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         site = urlsplit(base_url)
-        if site.scheme not in ("http", "https"):
+        if site.scheme not in ("http", "https") or not site.netloc:
             raise ValueError("the base URL of a site begins with http:// or https://")
+        if not all("!" <= each <= "~" for each in base_url + login_path + key_path):
+            raise ValueError("URL and paths are ASCII: use percent-encoding, and IDNA for a host")
         self._base_url = base_url
         self._login_url = urljoin(base_url, login_path)
         self._key_url = urljoin(base_url, key_path)
+        self._fields = fields
         self._csrf_cookie = csrf_cookie
         self._ssl = ssl
         self._cookies = CookieJar()
         self._opener = build_opener(
-            HTTPSHandler(context=ssl),
-            HTTPCookieProcessor(self._cookies),
-            _NoRedirects,
+            HTTPSHandler(context=ssl), HTTPCookieProcessor(self._cookies), _NoRedirects
         )
         self._origin = f"{site.scheme}://{site.netloc}"
 
@@ -82,13 +90,13 @@ class DjangoSession:
         """Log in through the site's login form.
 
         Raises:
-            NoSessionKey: the site refused the login.
-            OSError: the site was not reached, or has no such page.
+            NoSessionKey: the site refused the login, or sets no CSRF cookie.
+            OSError: the site was not reached, or has no login page there.
         """
         await asyncio.to_thread(self._login, username, password)
 
     async def fetch_keys(self) -> dict[str, Any]:
-        """What the key endpoint answers: the keys of this session, by profile.
+        """Return what the key endpoint answers: the keys of this session, by profile.
 
         Raises:
             NoSessionKey: nobody is logged in, or the session may have no key.
@@ -98,31 +106,43 @@ class DjangoSession:
 
     @asynccontextmanager
     async def connect(
-        self, path: str, *, profile: str = V2, **options: Any
+        self, path: str, *, profile: Profile = V2, **options: Any
     ) -> AsyncIterator[ClientConnection]:
         """Fetch this session's key and connect to ``path``.
 
-        ``options`` and errors are those of :func:`~gcrypt_channels.client.connect`; a key that the
-        site has rotated meanwhile is fetched again.
+        ``options`` and errors are those of :func:`~gcrypt_channels.client.connect`, to which come
+        those of :meth:`fetch_keys`. A key that the site has rotated meanwhile is fetched again.
         """
         members = (await self.fetch_keys()).get(profile)
-        if members is None:
+        if not isinstance(members, dict):
             raise NoProfile(f"the site does not enable {profile}")
+        if profile == V2:
+            key = self._parse_key(members)
+            options |= {"kid": key.kid, "psk": key.psk, "key_source": self._fetch_key}
+        else:
+            options["passphrase"] = members.get("passphrase")
         if self._ssl is not None:
             options["ssl"] = self._ssl
+        headers = Headers(options.pop("additional_headers", None) or {})
+        headers["Cookie"] = self._cookie_header(path)
         async with connect(
             "ws" + urljoin(self._base_url, path).removeprefix("http"),
             profile=profile,
-            key_source=self._session_key,
-            origin=self._origin,
-            additional_headers={"Cookie": self._cookie_header(path)},
-            **members,
-            **options,
+            additional_headers=headers,
+            **{"origin": self._origin, **options},
         ) as connection:
             yield connection
 
-    async def _session_key(self) -> SessionKey:
-        return parse_key(**(await self.fetch_keys())[V2])
+    async def _fetch_key(self) -> SessionKey:
+        return self._parse_key((await self.fetch_keys()).get(V2))
+
+    def _parse_key(self, members: Any) -> SessionKey:
+        if isinstance(members, dict):
+            try:
+                return parse_key(members.get("kid"), members.get("psk"))
+            except ValueError:
+                pass
+        raise OSError(f"{self._key_url} answered without a key")
 
     def _cookie_header(self, path: str) -> str:
         request = self._request(urljoin(self._base_url, path))
@@ -132,47 +152,64 @@ class DjangoSession:
     # In a thread of their own, because they block
 
     def _login(self, username: str, password: str) -> None:
-        form = {"username": username, "password": password}
-        with self._post(self._login_url, form, token=self._form_token()) as response:
-            # A Django login form redirects when it lets one in, and is shown again otherwise.
-            if response.status not in (302, 303):
-                raise NoSessionKey("the site refused the login")
+        form = dict(zip(self._fields, (username, password), strict=True))
+        status, _ = self._post(self._login_url, form)
+        # A Django login form redirects after a login, and is shown again otherwise.
+        if status not in (302, 303):
+            raise NoSessionKey(f"{self._login_url} refused the login ({status})")
 
     def _fetch_keys(self) -> dict[str, Any]:
-        token = self._cookie_token() or self._form_token()
-        with self._post(self._key_url, {}, token=token) as response:
-            if response.status in (401, 403):
-                raise NoSessionKey("the site gives this session no key")
-            keys: dict[str, Any] = json.load(response)
-            return keys
+        status, body = self._post(self._key_url, {})
+        if status in (401, 403, *_REDIRECTS):  # a redirect leads to the login page
+            raise NoSessionKey(f"{self._key_url} gives this session no key ({status})")
+        try:
+            keys = json.loads(body)
+        except (ValueError, RecursionError):
+            keys = None
+        if not isinstance(keys, dict):
+            raise OSError(f"{self._key_url} answered no JSON object: it is not the key endpoint")
+        return keys
+
+    def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        fields = {"csrfmiddlewaretoken": self._csrf_token(), **form}
+        # What UTF-8 cannot express is for the site to refuse, as any other wrong password.
+        data = urlencode(fields, errors="surrogatepass").encode()
+        headers = {"Origin": self._origin, "Referer": url}
+        return self._open(self._request(url, data=data, headers=headers, method="POST"))
+
+    def _csrf_token(self) -> str:
+        """Return the value of the CSRF cookie, which the login page sets."""
+        if not (token := self._cookie_token()):
+            self._open(self._request(self._login_url))
+            token = self._cookie_token()
+        if not token:
+            raise NoSessionKey(f"{self._login_url} sets no cookie {self._csrf_cookie!r}")
+        return token
 
     def _cookie_token(self) -> str:
         named = (cookie.value for cookie in self._cookies if cookie.name == self._csrf_cookie)
         return next(named, None) or ""
 
-    def _form_token(self) -> str:
-        """The CSRF token of the login form, which is there with ``CSRF_USE_SESSIONS`` as well."""
-        with self._open(self._request(self._login_url)) as response:
-            found = _FORM_TOKEN.search(response.read().decode(errors="replace"))
-        return unescape(found[1]) if found else ""
-
-    def _post(self, url: str, form: Mapping[str, str], *, token: str) -> Response:
-        headers = {"Origin": self._origin, "Referer": url, "X-CSRFToken": token}
-        data = urlencode(form).encode()
-        return self._open(self._request(url, data=data, headers=headers, method="POST"))
-
     def _request(self, url: str, **options: Any) -> Request:
         return Request(url, **options)  # noqa: S310 - the scheme has been checked
 
-    def _open(self, request: Request) -> Response:
+    def _open(self, request: Request) -> tuple[int, bytes]:
+        """Return status and body. Raises ``OSError`` for an error that is not about the login."""
+        url = request.full_url
         try:
-            response: HTTPResponse = self._opener.open(request, timeout=HTTP_TIMEOUT)
+            response: HTTPResponse | HTTPError = self._opener.open(request, timeout=HTTP_TIMEOUT)
         except HTTPError as error:
-            if error.code in (302, 303, 401, 403):
-                return error
-            error.close()  # or its socket stays open for as long as somebody holds the error
-            raise
-        return response
+            response = error
+        except (HTTPException, OSError) as error:
+            raise OSError(f"{url} was not reached: {error}") from error
+        with closing(response):
+            status = response.status or 0
+            if status >= 400 and status not in (401, 403):
+                raise OSError(f"{url} answered {status}")
+            try:
+                return status, response.read(MAX_ANSWER)
+            except (HTTPException, OSError) as error:
+                raise OSError(f"{url} did not answer in full: {error}") from error
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -1,25 +1,26 @@
 """The probes of ``manage.py gcrypt_doctor``.
 
-Each looks at one side of a live configuration and yields its findings; none changes anything that
-outlives it.
+Each one examines one part of the running configuration, and yields messages of Django's check
+framework: ``obj`` names what was examined, ``INFO`` says that it works, ``WARNING`` that it works
+but not as one may think, and ``ERROR`` that encrypted WebSockets do not work. A probe deletes what
+it has written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.core.checks import CheckMessage
+
 from .configuration import examine_configuration
-from .findings import Finding, Level
 from .routing import examine_routing
-from .servers import examine_servers
 from .services import examine_services
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["examine"]
 
 
-def examine() -> Iterator[Finding]:
-    """Run every probe, each finding as soon as it is made."""
+def examine() -> Iterator[CheckMessage]:
+    """Run every probe, and yield each message as soon as it is known."""
     yield from examine_configuration()
     yield from examine_services()
     yield from examine_routing()
-    yield from examine_servers()

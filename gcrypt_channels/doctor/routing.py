@@ -1,4 +1,4 @@
-"""The routing of ``ASGI_APPLICATION``: what stands around each WebSocket consumer."""
+"""Examines the routing of ``ASGI_APPLICATION``: the middleware around each WebSocket consumer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from channels.auth import AuthMiddleware
 from channels.routing import ProtocolTypeRouter, URLRouter, get_default_application
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
 from ..consumers import EncryptedJsonConsumer
 from ..middleware import GcryptMiddleware
-from .findings import Finding, Level
 
 __all__ = ["examine_routing"]
 
 
 class Endpoint(NamedTuple):
-    """A consumer, or another application that ends a route, and the middleware around it."""
+    """A consumer, or another ASGI application at the end of a route, and what is around it."""
 
     route: str
     application: Any
@@ -42,33 +42,30 @@ class Endpoint(NamedTuple):
         return None
 
 
-def examine_routing() -> Iterator[Finding]:
-    """Walk from ``ASGI_APPLICATION`` to every WebSocket consumer."""
+def examine_routing() -> Iterator[CheckMessage]:
+    """Examine every WebSocket consumer that is reached from ``ASGI_APPLICATION``."""
     if not getattr(settings, "ASGI_APPLICATION", None):
-        yield Finding(
-            Level.WARNING,
-            "routing",
-            "ASGI_APPLICATION is not set: the routing could not be looked at.",
-            'Set it to the application of asgi.py, such as "mysite.asgi.application".',
+        yield Warning(
+            "ASGI_APPLICATION is not set: the routing could not be examined.",
+            hint='Set it to the application of asgi.py, such as "mysite.asgi.application".',
+            obj="routing",
         )
         return
     try:
         application = get_default_application()
     except Exception as error:  # noqa: BLE001 - it runs the project's own code
-        yield Finding(
-            Level.FAILURE,
-            "routing",
+        yield Error(
             f"ASGI_APPLICATION cannot be loaded: {type(error).__name__}: {error}",
-            "Mend asgi.py.",
+            hint="Correct asgi.py.",
+            obj="routing",
         )
         return
     endpoints = list(_walk(application, "", ()))
     if not endpoints:
-        yield Finding(
-            Level.WARNING,
-            "routing",
+        yield Warning(
             "ASGI_APPLICATION routes no WebSocket.",
-            'Give ProtocolTypeRouter a "websocket" entry.',
+            hint='Give ProtocolTypeRouter a "websocket" entry.',
+            obj="routing",
         )
     for endpoint in endpoints:
         yield from _examine(endpoint)
@@ -93,52 +90,47 @@ def _walk(application: Any, route: str, around: tuple[Any, ...]) -> Iterator[End
             yield from _walk(inner, route, (*around, application))
 
 
-def _examine(endpoint: Endpoint) -> Iterator[Finding]:
+def _examine(endpoint: Endpoint) -> Iterator[CheckMessage]:
     name = getattr(endpoint.application, "__name__", type(endpoint.application).__name__)
-    subject = f"/{endpoint.route.lstrip('^/')}"
-    found = list(_encryption(endpoint, name)) + list(_surroundings(endpoint))
-    for level, message, advice in found:
-        yield Finding(level, subject, message, advice)
-    if not found:
-        yield Finding(Level.OK, subject, f"{name} is encrypted")
+    path = f"/{endpoint.route.lstrip('^/')}"
+    faults = [*_encryption(endpoint, name, path), *_surroundings(endpoint, path)]
+    yield from faults or [Info(f"{name} is encrypted", obj=path)]
 
 
-Fault = tuple[Level, str, str]
-
-
-def _encryption(endpoint: Endpoint, name: str) -> Iterator[Fault]:
+def _encryption(endpoint: Endpoint, name: str, path: str) -> Iterator[CheckMessage]:
     consumer = endpoint.application
     has_mixin = isinstance(consumer, type) and issubclass(consumer, EncryptedJsonConsumer)
     if endpoint.encryption is None:
-        level = Level.FAILURE if has_mixin else Level.WARNING
-        yield (
-            level,
+        kind = Error if has_mixin else Warning
+        yield kind(
             f"{name} is not encrypted: no GcryptMiddleware is around it.",
-            "Put GcryptMiddleware around the URLRouter.",
+            hint="Put GcryptMiddleware around the URLRouter.",
+            obj=path,
         )
     elif isinstance(consumer, type) and not (has_mixin or endpoint.encryption.seal_outbound):
-        yield (
-            Level.FAILURE,
+        yield Error(
             f"{name} sends plaintext, which GcryptMiddleware refuses with 1011.",
-            "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
+            hint="Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
+            obj=path,
         )
 
 
-def _surroundings(endpoint: Endpoint) -> Iterator[Fault]:
+def _surroundings(endpoint: Endpoint, path: str) -> Iterator[CheckMessage]:
     if endpoint.encryption is None:
         return
     if _uses_session(endpoint.encryption) and endpoint.outside(AuthMiddleware) is None:
-        yield (
-            Level.FAILURE,
+        yield Error(
             "No AuthMiddlewareStack is around GcryptMiddleware: nobody gets a key.",
-            "Use AuthMiddlewareStack(GcryptMiddleware(…)), in this order.",
+            hint="Use AuthMiddlewareStack(GcryptMiddleware(…)), in this order.",
+            obj=path,
         )
     validator = endpoint.outside(OriginValidator)
-    if validator is None or "*" in _allowed(validator):
-        yield (
-            Level.WARNING,
+    if validator is None or "*" in validator.allowed_origins:
+        yield Warning(
             "The Origin of connections is not validated.",
-            "Put AllowedHostsOriginValidator around it all, and name the hosts in ALLOWED_HOSTS.",
+            hint="Put AllowedHostsOriginValidator around it all, and name the hosts in "
+            "ALLOWED_HOSTS.",
+            obj=path,
         )
 
 
@@ -146,8 +138,4 @@ def _uses_session(encryption: GcryptMiddleware) -> bool:
     try:
         return (encryption.resolver or conf.resolver) == "session"
     except ImproperlyConfigured:
-        return False  # among the settings' own findings
-
-
-def _allowed(validator: OriginValidator) -> Iterable[Any]:
-    return validator.allowed_origins
+        return False  # the checks of the settings say so

@@ -1,4 +1,4 @@
-"""What sockets depend on while they live: session store, cache and channel layer, each tried."""
+"""Examines session store, cache and channel layer: writes to each and reads it back."""
 
 from __future__ import annotations
 
@@ -12,67 +12,49 @@ from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.core.cache import caches
+from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
-from .findings import Finding, Level
 
 __all__ = ["examine_services"]
 
 TIMEOUT = 5
 """Seconds for the channel layer to deliver one message."""
 
-EVERY_BYTE = bytes(range(256))
-
 
 class _BrokenError(Exception):
-    """A service answered, but not with what it was given."""
+    """A service did not return what had been written to it."""
 
 
-def examine_services() -> Iterator[Finding]:
-    """Write to each service, and read it back."""
-    yield _tried("sessions", settings.SESSION_ENGINE, _try_sessions, _SESSION_ADVICE)
+def examine_services() -> Iterator[CheckMessage]:
+    """Examine each service that this project uses."""
+    yield _examine("sessions", settings.SESSION_ENGINE, _try_sessions, _SESSION_HINT)
     if settings.SESSION_ENGINE.endswith((".cache", ".cached_db")):
         alias = settings.SESSION_CACHE_ALIAS
-        yield _tried("cache", alias, lambda: _try_cache(alias), _CACHE_ADVICE)
+        yield _examine("cache", alias, lambda: _try_cache(alias), _CACHE_HINT)
     try:
         alias = conf.channel_layer
     except ImproperlyConfigured:
-        return  # among the settings' own findings
+        return  # the checks of the settings say so
     layers = getattr(settings, "CHANNEL_LAYERS", {})
     if alias in layers:  # W006 otherwise
-        yield from _examine_layer(alias, str(layers[alias].get("BACKEND")))
+        name = str(layers[alias].get("BACKEND"))
+        yield _examine("channel layer", name, lambda: _try_layer(alias), _LAYER_HINT)
 
 
-def _examine_layer(alias: str, name: str) -> Iterator[Finding]:
-    finding = _tried("channel layer", name, lambda: _try_layer(alias, "text"), _LAYER_ADVICE)
-    yield finding
-    if finding.level is not Level.OK:
-        return
-    binary = _tried("binary events", name, lambda: _try_layer(alias, EVERY_BYTE), "")
-    if binary.level is not Level.OK:
-        # Sealed group messages travel as text, so that this is no failure of ours.
-        binary = Finding(
-            Level.WARNING,
-            "binary events",
-            f"{name} does not carry bytes. Sealed groups do without; events of your own may not.",
-            'Take the serializer "msgpack", or send text.',
-        )
-    yield binary
+_SESSION_HINT = "See that the session store is reachable; for the db engine, run migrate."
+_CACHE_HINT = "See that the cache of SESSION_CACHE_ALIAS is reachable and keeps what it is given."
+_LAYER_HINT = "See that the server behind CHANNEL_LAYERS runs and can be reached from here."
 
 
-_SESSION_ADVICE = "See that the session store is reachable; for the db engine, run migrate."
-_CACHE_ADVICE = "See that the cache of SESSION_CACHE_ALIAS is reachable and keeps what it is given."
-_LAYER_ADVICE = "See that the server behind CHANNEL_LAYERS runs and can be reached from here."
-
-
-def _tried(subject: str, name: str, attempt: Callable[[], None], advice: str) -> Finding:
+def _examine(subject: str, name: str, attempt: Callable[[], None], hint: str) -> CheckMessage:
     try:
         attempt()
     except Exception as error:  # noqa: BLE001 - backends raise what they like
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return Finding(Level.FAILURE, subject, f"{name} does not work: {reason}", advice)
-    return Finding(Level.OK, subject, f"{name} keeps what it is given")
+        return Error(f"{name} does not work: {reason}", hint=hint, obj=subject)
+    return Info(f"{name} works", obj=subject)
 
 
 def _try_sessions() -> None:
@@ -99,18 +81,18 @@ def _try_cache(alias: str) -> None:
 
 
 @async_to_sync
-async def _try_layer(alias: str, data: str | bytes) -> None:
+async def _try_layer(alias: str) -> None:
     layer: Any = get_channel_layer(alias)
     channel = await layer.new_channel("gcrypt_doctor")
-    group = f"gcrypt_doctor.{secrets.token_hex(8)}"
+    group, data = f"gcrypt_doctor.{secrets.token_hex(8)}", secrets.token_hex(8)
     try:
         await layer.group_add(group, channel)
         await layer.group_send(group, {"type": "gcrypt.doctor", "data": data})
         event = await asyncio.wait_for(layer.receive(channel), TIMEOUT)
         await layer.group_discard(group, channel)
     finally:
-        # The end of this event loop closes its connections. Not close_pools(), which would close
-        # those of all event loops, and another may be telling of a session that has just ended.
+        # The end of this event loop closes its connections. close_pools() would also close those of
+        # other event loops, and another thread may be sending a notice at this moment.
         if hasattr(layer, "wait_received"):
             await layer.wait_received()
     if event.get("data") != data:

@@ -16,7 +16,7 @@ from channels.db import database_sync_to_async
 
 from ..connection.connection import Connection
 from ..exceptions import NoSessionKey, TryAgainLater
-from ..sessions.login import BATCH_SIZE, Login, ended
+from ..sessions.login import BATCH_SIZE, Login, find_ended_logins
 from .members import Members
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,6 @@ async def _close_ended(connections: Iterable[Connection]) -> None:
     logins = list(by_login)
     for start in range(0, len(logins), BATCH_SIZE):
         batch = logins[start : start + BATCH_SIZE]
-        for login in await database_sync_to_async(ended)(batch):
+        for login in await database_sync_to_async(find_ended_logins)(batch):
             for connection in by_login[login]:
                 connection.abort(NoSessionKey.code, "session ended")

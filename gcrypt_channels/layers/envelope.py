@@ -61,8 +61,8 @@ class Envelope(NamedTuple):
 
     @classmethod
     def seal(cls, group: str, sender: bytes, number: int, sent: int, body: bytes) -> Envelope:
-        """Seal ``body`` under the primary root; (group, sender, number) must never come again."""
-        aead = _aead(keys.root(conf.passphrases[0]), group, sender)
+        """Seal ``body`` under the primary passphrase; (group, sender, number) must be unique."""
+        aead = _aead(_secret(group, conf.passphrases[0]), group, sender)
         associated_data = _associated_data(group, sender, number, sent)
         ciphertext = aead.seal(_nonce(number), body, associated_data)
         return cls(group_tag(group), sender, number, sent, ciphertext)
@@ -70,11 +70,12 @@ class Envelope(NamedTuple):
     def open(self, group: str) -> bytes:
         """Return the body of a message to ``group``.
 
-        Raises ``DecryptionFailed`` when no root of ``GCRYPT_PASSPHRASE`` sealed it for this group.
+        Raises ``DecryptionFailed`` when it was not sealed for this group under one of
+        ``GCRYPT_PASSPHRASE``.
         """
         associated_data = _associated_data(group, self.sender, self.number, self.sent)
         for passphrase in conf.passphrases:
-            aead = _aead(keys.root(passphrase), group, self.sender)
+            aead = _aead(_secret(group, passphrase), group, self.sender)
             try:
                 return aead.open(_nonce(self.number), self.ciphertext, associated_data)
             except DecryptionFailed:
@@ -168,9 +169,13 @@ def is_outage(error: Exception) -> bool:
     return redis is not None and isinstance(error, (redis.ConnectionError, redis.TimeoutError))
 
 
+def _secret(group: str, passphrase: str) -> bytes:
+    return keys.purpose_secret("control" if group == CONTROL_GROUP else "layer", passphrase)
+
+
 @lru_cache(maxsize=_CACHED_KEYS)
-def _aead(root: bytes, group: str, sender: bytes) -> AesGcm:
-    return AesGcm(hkdf(root, info=b"gcrypt layer" + group.encode() + sender, length=32))
+def _aead(secret: bytes, group: str, sender: bytes) -> AesGcm:
+    return AesGcm(hkdf(secret, info=b"gcrypt layer" + group.encode() + sender, length=32))
 
 
 def _nonce(number: int) -> bytes:

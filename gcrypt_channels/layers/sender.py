@@ -16,7 +16,6 @@ import threading
 import time
 from typing import Any, Final
 
-from .. import keys
 from ..conf import conf
 from ..crypto.primitives import random_bytes
 from ..exceptions import TryAgainLater
@@ -111,7 +110,7 @@ async def send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
     Raises:
         TryAgainLater: the layer did not take it within :data:`LAYER_TIMEOUT`.
     """
-    keys.root(conf.passphrases[0])  # a mistake in the settings is not an outage of the layer
+    _ = conf.passphrases  # a mistake in the settings is not an outage of the layer
     try:
         await asyncio.wait_for(_send(layer, group, kind, payload), LAYER_TIMEOUT)
     except Exception as error:

@@ -34,6 +34,8 @@ def max_frame_size(max_message: int) -> int:
 class ClassicSession:
     """Either side of a connection.
 
+    ``max_frame`` is the size in characters (all ASCII) above which a frame is refused.
+
     While a passphrase is being rotated there are several: each is tried on what comes in until one
     opens a frame; from then on that one alone serves both directions. Until then the first one
     seals. The state is ``OPEN``, ``CLOSED`` once this side has closed, or ``FAILED``.

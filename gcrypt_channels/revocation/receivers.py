@@ -23,7 +23,7 @@ from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 from django.utils import timezone
 
-from ..sessions.login import session_id_now, session_id_of_key
+from ..sessions.login import session_id
 from ..sessions.store import session_store
 from .revocation import Notice, announce
 
@@ -64,7 +64,7 @@ def logged_out(sender: Any, request: HttpRequest | None, user: Any, **kwargs: An
     """A logout; it is sent before the session is flushed."""
     session = getattr(request, "session", None)
     if session is not None:
-        _end_session(session_id_now(session), "logged out")
+        _end_session(session_id(session), "logged out")
     elif user is not None:
         announce(Notice("recheck", str(user.pk)))  # by channels.auth.logout(), which does not say
 
@@ -77,8 +77,8 @@ def logged_in(sender: Any, request: HttpRequest | None, user: Any, **kwargs: Any
         return
     before = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     if before:
-        ended = session_id_of_key(before)
-        if ended != session_id_now(session):
+        ended = session_id(before)
+        if ended != session_id(session):
             _end_session(ended, "logged in anew")
 
 
@@ -86,7 +86,7 @@ def logged_in(sender: Any, request: HttpRequest | None, user: Any, **kwargs: Any
 def session_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     """The row of a session is gone: by a flush, a new key, the admin, a query."""
     if instance.expire_date > timezone.now():  # clearsessions deletes masses that ended long ago
-        notice = Notice("sessions", session_id_of_key(instance.session_key), "session ended")
+        notice = Notice("sessions", session_id(instance.session_key), "session ended")
         transaction.on_commit(partial(announce, notice), using=using, robust=True)
 
 
@@ -113,10 +113,10 @@ def user_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     transaction.on_commit(partial(announce, notice), using=using, robust=True)
 
 
-def _end_session(session_id: str, reason: str) -> None:
-    if not session_id:
+def _end_session(name: str, reason: str) -> None:
+    if not name:
         return
-    tell = partial(announce, Notice("sessions", session_id, reason))
+    tell = partial(announce, Notice("sessions", name, reason))
     store = session_store()
     if issubclass(store, DatabaseSessionStore):
         using = router.db_for_write(store.get_model_class())

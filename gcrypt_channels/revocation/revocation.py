@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from asgiref.sync import async_to_sync
 
 from ..groups import publish_control
-from ..sessions.login import session_id_of_key
+from ..sessions.login import session_id
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ async def disconnect_session(session_key: str, reason: str = "disconnected") -> 
     Raises:
         TryAgainLater: the channel layer is down, so only this process's connections were closed.
     """
-    await _publish([Notice("sessions", session_id_of_key(session_key), reason)])
+    await _publish([Notice("sessions", session_id(session_key), reason)])
 
 
 disconnect_user_sync = async_to_sync(disconnect_user)

@@ -1,4 +1,4 @@
-"""What names a login session, so that keys can be derived from it and connections found by it."""
+"""The identity of a login session: keys are derived from it, and connections are found by it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,33 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 
 Scope = Mapping[str, Any]
 
 COOKIE_IDENTITY_KEY = "_gcrypt_identity"
-"""The session entry that names a login where the session lives in the cookie alone."""
+"""The session entry that identifies a session which is stored in the cookie alone."""
 
 
-async def session_identity(session: SessionBase) -> str:
-    """What names this session on the server, or ``""`` if it does not exist there."""
-    await session.aget(HASH_SESSION_KEY)  # loads it: a session that is gone loses its key here
-    if isinstance(session, CookieSessionStore):
-        return cookie_identity({name: await session.aget(name, "") for name in _COOKIE_IDENTITY})
-    return session.session_key or ""
+def session_identity(session: SessionBase) -> str:
+    """Return what identifies ``session`` on the server; ``""`` if it is not stored there.
 
+    It is the session key, except with signed cookies: there the session key is the cookie, which
+    changes whenever the session is saved. A random value inside it stays. That value also survives
+    a login, at which other engines change the session key, so the user's primary key is added.
 
-_COOKIE_IDENTITY = (COOKIE_IDENTITY_KEY, SESSION_KEY)
-
-
-def cookie_identity(data: Mapping[str, Any]) -> str:
-    """What names the session whose data are in a signed cookie; ``""`` before it had a key.
-
-    The cookie is the session, and changes whenever that is saved: a random name inside it stays.
-    It also survives a login, at which other engines give a session another key: so the user counts.
+    ``session`` has to be loaded: a session that is gone loses its key only then.
     """
-    drawn, user_id = (str(data.get(name, "")) for name in _COOKIE_IDENTITY)
-    return f"{drawn}:{user_id}" if drawn else ""
+    if not isinstance(session, CookieSessionStore):
+        return session.session_key or ""
+    value = session.get(COOKIE_IDENTITY_KEY, "")
+    return f"{value}:{session.get(SESSION_KEY, '')}" if value else ""
 
 
 def prepare_session(session: SessionBase) -> None:
-    """Give ``session`` what its keys hang on, if it has none yet; for synchronous HTTP code."""
+    """Ensure that the session has a stable identifier to derive keys from. Blocks."""
     if isinstance(session, CookieSessionStore):
         if COOKIE_IDENTITY_KEY not in session:
             session[COOKIE_IDENTITY_KEY] = secrets.token_hex(16)

@@ -1,7 +1,7 @@
-"""Whose a connection is, and whether that still holds.
+"""The login that a connection was opened with, and whether it is still valid.
 
-A connection outlives the request that opened it, so what Django's session and authentication
-middleware found out then is looked up again from time to time: for many connections at once.
+A connection outlives the request that opened it. So what Django's session and authentication
+middleware found for that request is looked up again periodically, for many connections at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore as Cook
 from django.utils.crypto import constant_time_compare
 
 from ..crypto import primitives
-from .identity import Scope, cookie_identity, session_identity
-from .store import Account, auth_hashes, load_sessions, load_users, peek, session_store
+from .identity import Scope, session_identity
+from .store import Account, auth_hashes, load_sessions, load_users, session_store
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -33,27 +33,31 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a connection's right to exist rests on, as it was when the connection was opened.
+    """The session and the user of a connection, as they were when it was opened.
 
     Attributes:
-        session_id: names the session without being of use as one (32 bytes of SHA-256 in hex);
-            ``""`` if there is none.
+        session_id: the :func:`session_id` of the session; ``""`` if there is none.
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
         session_key: the key under which the engine stores the session.
-        proof: what the session held about its user then: primary key, backend and auth hash.
+        auth_snapshot: what the session said about its user: primary key, backend and auth hash.
         in_database: whether the user is one of ``AUTH_USER_MODEL``.
     """
 
     session_id: str = ""
     user_id: str = ""
     session_key: str = field(default="", repr=False)
-    proof: tuple[str, str, str] = field(default=("", "", ""), repr=False)
+    auth_snapshot: tuple[str, str, str] = field(default=("", "", ""), repr=False)
     in_database: bool = False
 
     @property
+    def auth_hash(self) -> str:
+        """The session auth hash, which changes with the password; ``""`` if there is none."""
+        return self.auth_snapshot[2]
+
+    @property
     def account(self) -> Account | None:
-        """The user to look up; ``None`` if there is nobody, or nobody to ask."""
-        user_id, backend, _ = self.proof
+        """The user to look up; ``None`` if there is none, or nowhere to look."""
+        user_id, backend, _ = self.auth_snapshot
         if not self.user_id:
             return None
         if backend:
@@ -62,16 +66,19 @@ class Login:
 
     @property
     def verifiable(self) -> bool:
-        """Whether there is anything that could be looked up again."""
+        """Whether there is anything to look up again."""
         return bool(self.session_key) or self.in_database
 
 
 NOBODY = Login()
-"""No session and no user: nothing that could end."""
+"""No session and no user, so nothing that can end."""
 
 
 async def login_of(scope: Scope) -> Login:
-    """The login that the scope of a new connection stands for; reads no more than is loaded."""
+    """Return the login of a new connection or request; loads the session if that is not loaded.
+
+    ``scope`` has ``session`` and ``user``, as Channels' ``AuthMiddlewareStack`` puts them there.
+    """
     session: SessionBase | None = scope.get("session")
     user = scope.get("user")
     authenticated = user is not None and user.is_authenticated
@@ -79,46 +86,41 @@ async def login_of(scope: Scope) -> Login:
     in_database = authenticated and isinstance(user, get_user_model())
     if session is None:
         return Login(user_id=user_id, in_database=in_database)
-    identity = await session_identity(session)
+    await session.aget(HASH_SESSION_KEY)  # loads it
     return Login(
-        session_id=session_id(identity) if identity else "",
+        session_id=session_id(session),
         user_id=user_id,
         session_key=session.session_key or "",
-        proof=_proof({name: await session.aget(name, "") for name in _PROOF}),
+        auth_snapshot=_auth_snapshot(session),
         in_database=in_database,
     )
 
 
-def session_id(identity: str) -> str:
-    """The name under which the hub knows the session that is identified by ``identity``."""
-    return primitives.sha256(identity.encode()).hex()
+def session_id(session: SessionBase | str) -> str:
+    """Return the name of a session in the hub: the SHA-256 of its identity in hex, 64 characters.
 
+    It does not lead to the session. ``""`` if the session is not stored on the server.
 
-def session_id_of_key(session_key: str) -> str:
-    """The :func:`session_id` of the session with this key, or in this cookie."""
-    store = session_store()
-    if issubclass(store, CookieSessionStore):
-        identity = cookie_identity(peek(store, session_key) or {})
-        return session_id(identity) if identity else ""
-    return session_id(session_key)
-
-
-def session_id_now(session: SessionBase) -> str:
-    """The :func:`session_id` of a session of HTTP; ``""`` if it has none yet."""
-    if isinstance(session, CookieSessionStore):
-        identity = cookie_identity(dict(session.items()))
+    Args:
+        session: the session, loaded, or its session key.
+    """
+    if not isinstance(session, str):
+        identity = session_identity(session)
+    elif issubclass(store := session_store(), CookieSessionStore):
+        identity = session_identity(store(session))
     else:
-        identity = session.session_key or ""
-    return session_id(identity) if identity else ""
+        identity = session
+    # A session key comes from the client, and may be any string.
+    return primitives.sha256(identity.encode(errors="surrogatepass")).hex() if identity else ""
 
 
-def ended(logins: Collection[Login]) -> set[Login]:
-    """Those of ``logins`` that hold no more; blocks.
+def find_ended_logins(logins: Collection[Login]) -> set[Login]:
+    """Return those of ``logins`` that are no longer valid. Blocks.
 
-    It takes at most :data:`BATCH_SIZE` of them, and one query for sessions and one for users where
-    they are in the database. Ended is a login whose session is gone, expired or somebody else's,
-    and one whose user is gone, deactivated or has another password: what Django would not accept
-    with the next request either.
+    Takes at most :data:`BATCH_SIZE` of them, and makes one query for the sessions and one for the
+    users where they are in a database. A login has ended when its session is gone, has expired or
+    belongs to another user, and when its user is gone, inactive or has another password: when
+    Django would not accept it with the next request either.
 
     Raises:
         Exception: the store of the sessions or the database of the users cannot be asked.
@@ -129,29 +131,27 @@ def ended(logins: Collection[Login]) -> set[Login]:
     return set(logins) - {login for login in current if _is_accepted(login, users)}
 
 
-_PROOF = (SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY)
-
-
-def _proof(data: Mapping[str, Any]) -> tuple[str, str, str]:
-    user_id, backend, auth_hash = (str(data.get(name, "")) for name in _PROOF)
+def _auth_snapshot(data: SessionBase | Mapping[str, Any]) -> tuple[str, str, str]:
+    names = (SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY)
+    user_id, backend, auth_hash = (str(data.get(name, "")) for name in names)
     return user_id, backend, auth_hash
 
 
 def _is_current(login: Login, sessions: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether the session is still there, and of the same user."""
     if not login.session_key:
         return True
     data = sessions.get(login.session_key)
-    return data is not None and _proof(data) == login.proof
+    return data is not None and _auth_snapshot(data) == login.auth_snapshot
 
 
 def _is_accepted(login: Login, users: Mapping[Account, AbstractBaseUser | None]) -> bool:
-    """Whether the user of ``login`` may still act, and has the password of then."""
+    """Tell whether the user of ``login`` is still active, and has the same password."""
     if login.account is None:
         return True
     user = users[login.account]
     if user is None:
         return False
-    auth_hash = login.proof[2]
     if not login.account.backend or not hasattr(user, "get_session_auth_hash"):
         return True
-    return any(constant_time_compare(auth_hash, each) for each in auth_hashes(user))
+    return any(constant_time_compare(login.auth_hash, each) for each in auth_hashes(user))

@@ -1,4 +1,4 @@
-"""Asks Django's session engine and authentication backends about many logins at a time; blocks.
+"""Looks up many sessions and users at a time, in Django's session engine and backends. Blocks.
 
 Each answer is the one that the next HTTP request would get, with two differences: nothing is ever
 written, and a store that is down is not mistaken for sessions that are gone.
@@ -31,7 +31,7 @@ def session_store() -> type[SessionBase]:
 
 
 def load_sessions(keys: Collection[str]) -> dict[str, Mapping[str, Any]]:
-    """The data of those sessions that exist, by key; one query where they are in a database."""
+    """Return the data of those sessions that exist, by key; one query if they are in a database."""
     if not keys:
         return {}
     store = session_store()
@@ -39,7 +39,7 @@ def load_sessions(keys: Collection[str]) -> dict[str, Mapping[str, Any]]:
         return _load_rows(store, keys)
     if issubclass(store, cache_engine.SessionStore):
         return _load_cached(store, keys)
-    loaded = ((key, peek(store, key)) for key in keys)
+    loaded = ((key, _load_read_only(store, key)) for key in keys)
     return {key: data for key, data in loaded if data is not None}
 
 
@@ -47,7 +47,7 @@ def _load_rows(
     store: type[db_engine.SessionStore], keys: Collection[str]
 ) -> dict[str, Mapping[str, Any]]:
     model = store.get_model_class()
-    # From where sessions are written: a replica that lags would end logins that have just begun.
+    # From the database that is written to: a replica that lags has no logins of this moment.
     rows = model.objects.using(router.db_for_write(model)).filter(
         session_key__in=keys, expire_date__gt=timezone.now()
     )
@@ -58,7 +58,7 @@ def _load_rows(
 def _load_cached(
     store: type[cache_engine.SessionStore], keys: Collection[str]
 ) -> dict[str, Mapping[str, Any]]:
-    # Not through the store, which takes a cache that is down for a session that is gone.
+    # Not by the store's own load, which takes a cache that is down for a session that is gone.
     names = {store.cache_key_prefix + key: key for key in keys}
     cached = caches[settings.SESSION_CACHE_ALIAS].get_many(names)
     return {names[name]: data for name, data in cached.items()}
@@ -68,11 +68,14 @@ class _GoneError(Exception):
     """A session does not exist any more."""
 
 
-def peek(store: type[SessionBase], key: str) -> Mapping[str, Any] | None:
-    """Load one session of any engine, without the writing that some engines do meanwhile."""
+def _load_read_only(store: type[SessionBase], key: str) -> Mapping[str, Any] | None:
+    """Load one session of any engine; ``None`` if it is gone.
+
+    Some engines create a session in place of one that they do not find, or delete an expired one.
+    """
     session = store(key)
     for name in ("create", "delete", "save"):
-        setattr(session, name, _gone)
+        setattr(session, name, _raise_gone)
     try:
         data = session.load()
     except _GoneError:
@@ -80,12 +83,12 @@ def peek(store: type[SessionBase], key: str) -> Mapping[str, Any] | None:
     return data if session.session_key == key else None
 
 
-def _gone(*args: object, **kwargs: object) -> None:
+def _raise_gone(*args: object, **kwargs: object) -> None:
     raise _GoneError
 
 
 class Account(NamedTuple):
-    """A user's primary key, and the backend that vouches for it.
+    """A user's primary key, and the authentication backend that the user logged in with.
 
     ``backend`` is a dotted path, or ``""`` for a user who did not come with a session.
     """
@@ -95,25 +98,25 @@ class Account(NamedTuple):
 
 
 def load_users(accounts: Collection[Account]) -> dict[Account, AbstractBaseUser | None]:
-    """The users who may act; ``None`` for one who may not.
+    """Return the active users; ``None`` for one who is not, or is gone.
 
-    It takes one query; a backend with a ``get_user`` of its own is asked for each of its users.
+    Makes one query; a backend with a ``get_user`` of its own is asked for each of its users.
     """
     rows = _load_user_rows({account.user_id for account in accounts})
     paths = {account.backend for account in accounts} & {*settings.AUTHENTICATION_BACKENDS}
     backends = {path: load_backend(path) for path in paths}
     return {
-        account: _accept(backends.get(account.backend), account, rows.get(account.user_id))
+        account: _active_user(backends.get(account.backend), account, rows.get(account.user_id))
         for account in accounts
     }
 
 
-def _accept(
+def _active_user(
     backend: Any, account: Account, row: AbstractBaseUser | None
 ) -> AbstractBaseUser | None:
     from django.contrib.auth.backends import ModelBackend
 
-    if backend is None:  # there is none to ask, or none that still counts
+    if backend is None:  # no session named one, or it has left the settings
         return row if row is not None and row.is_active and not account.backend else None
     if getattr(type(backend), "get_user", None) is not ModelBackend.get_user:
         key = _primary_key(account.user_id)
@@ -134,7 +137,7 @@ def _load_user_rows(ids: Collection[str]) -> dict[str, AbstractBaseUser]:
 
 
 def _primary_key(user_id: str) -> Any:
-    """The key as the user model has it; ``None`` if it is of another model, as it was once."""
+    """Return the key as the user model has it; ``None`` if it is not one of this model."""
     try:
         return get_user_model()._meta.pk.to_python(user_id)
     except ValidationError:
@@ -142,7 +145,7 @@ def _primary_key(user_id: str) -> Any:
 
 
 def auth_hashes(user: AbstractBaseUser) -> Iterator[str]:
-    """What a valid session may hold: made with the secret key, or with a fallback, as for HTTP."""
+    """Yield the auth hashes that Django accepts: by ``SECRET_KEY`` and by its fallbacks."""
     yield user.get_session_auth_hash()
     fallbacks: Callable[[], Iterable[str]] = user.get_session_auth_fallback_hash
     yield from fallbacks()

@@ -28,11 +28,11 @@ from gcrypt_channels.exceptions import (
 )
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
+from gcrypt_channels.protocol.profiles import V1, V2, Profile
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.documents import ROOT, blocks
 from tests.servers import Uvicorn, WebServer, demo_site
 
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
 PAGE = ROOT / "docs" / "python-client.md"
 PASSPHRASE = "a passphrase for the tests"
@@ -283,7 +283,7 @@ async def test_a_close_before_the_handshake_raises_the_servers_code() -> None:
 
 
 @pytest.mark.parametrize("profile", [V2, V1])
-async def test_a_server_that_selects_no_profile_is_left(profile: str) -> None:
+async def test_a_server_that_selects_no_profile_is_left(profile: Profile) -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.wait_closed()
         assert peer.socket.close_code == 4406
@@ -392,7 +392,7 @@ async def test_iteration_raises_when_the_end_was_cut_off() -> None:
         assert await anext(messages) == "one"
         with pytest.raises(ConnectionClosed) as caught:
             await anext(messages)
-    assert (caught.value.code, caught.value.authentic) == (1000, False)
+    assert (caught.value.code, caught.value.authentic) == (1006, False)
 
 
 async def test_iteration_raises_another_close_code() -> None:
@@ -458,10 +458,19 @@ async def test_closing_tells_the_server_code_and_reason() -> None:
             await socket.receive()
 
 
-@pytest.mark.parametrize(("code", "reason"), [(1001, ""), (2000, ""), (5000, ""), (1000, "ü" * 62)])
-async def test_a_close_that_cannot_be_sent_is_refused(code: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        *((code, "") for code in (0, 999, 1001, 1005, 1006, 1012, 1015, 2000, 2999, 5000)),
+        *((code, "") for code in ("4001", 4001.5, None, True)),
+        (1000, "ü" * 62),
+        (1000, "close \ud800"),
+        (1000, b"close"),
+    ],
+)
+async def test_a_close_that_cannot_be_sent_is_refused(code: Any, reason: Any) -> None:
     async with server(echo) as url, connected(url) as socket:
-        with pytest.raises(ValueError, match="clos"):
+        with pytest.raises(LocalError, match="clos"):
             await socket.close(code, reason)
         await socket.send("still open")
         assert await socket.receive() == "still open"
@@ -589,7 +598,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 
 
 @pytest.mark.parametrize("profile", [V2, V1])
-async def test_a_user_logs_in_and_counts(demo: WebServer, profile: str) -> None:
+async def test_a_user_logs_in_and_counts(demo: WebServer, profile: Profile) -> None:
     site = DjangoSession(demo.url)
     await site.login("alice", "alice-demo")
     async with site.connect("/ws/counter/", profile=profile, proxy=None) as socket:

@@ -13,6 +13,7 @@ from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.layers.envelope import Kind, layer_group
 from gcrypt_channels.layers.sender import current_sender
+from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 
 # Channels looks after database connections wherever a consumer runs.
@@ -36,7 +37,9 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     return registry
 
 
-def client(*subprotocols: str, profiles: tuple[str, ...] = ("gcrypt.v1",)) -> WebsocketCommunicator:
+def client(
+    *subprotocols: str, profiles: tuple[Profile, ...] = ("gcrypt.v1",)
+) -> WebsocketCommunicator:
     application = GcryptMiddleware(
         Consumer.as_asgi(), profiles=profiles, resolver=lambda scope: Keyring.derive("anyone")
     )

@@ -262,7 +262,7 @@ async def test_a_classic_message_is_limited_by_the_server(
 
 async def echo_through(alice: DjangoSession, socket: Socket) -> None:
     connection = ClientConnection(socket, SecureSession(role="client"))
-    key = await alice._session_key()
+    key = await alice._fetch_key()
     assert isinstance(key, SessionKey)
     await connection.open(key, None, (), Binding((V2,), "127.0.0.1", "/ws/echo/"))
     messages: list[str | bytes] = ["x" * 10_000, b"x" * 300_000]

@@ -16,6 +16,7 @@ from djangochannelsrestframework.permissions import IsAuthenticated  # type: ign
 from strawberry.channels import GraphQLWSConsumer
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 
 pytestmark = [pytest.mark.interop, pytest.mark.django_db(transaction=True)]
@@ -75,7 +76,9 @@ class TaskConsumer(AsyncAPIConsumer):  # type: ignore[misc]
 
 @every_style
 @every_profile
-async def test_rest_framework_actions_are_answered(alice: User, style: str, profile: str) -> None:
+async def test_rest_framework_actions_are_answered(
+    alice: User, style: str, profile: Profile
+) -> None:
     communicator = EncryptedWebsocketCommunicator(
         serve(style, TaskConsumer), "/", user=alice, profile=profile
     )

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gcrypt_channels.crypto.primitives import AesGcm, hkdf, sha256
 from gcrypt_channels.exceptions import DecryptionFailed
-from gcrypt_channels.keys import root
+from gcrypt_channels.keys import purpose_secret
 from gcrypt_channels.layers import envelope as envelopes
 from gcrypt_channels.layers.envelope import Body, Envelope, Kind
 
@@ -33,7 +33,7 @@ def test_the_format_is_the_documented_one(settings: Any) -> None:
     group = "räume".encode()
     number, sent = (7).to_bytes(8, "big"), SENT.to_bytes(8, "big")
     assert data[:48] == sha256(group)[:16] + SENDER + number + sent
-    secret = root(settings.GCRYPT_PASSPHRASE)
+    secret = purpose_secret("layer", settings.GCRYPT_PASSPHRASE)
     key = hkdf(secret, info=b"gcrypt layer" + group + SENDER, length=32)
     associated_data = group + SENDER + number + sent
     assert AesGcm(key).open(bytes(4) + number, data[48:], associated_data) == b"body"

@@ -12,7 +12,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.test import override_settings
 
-from gcrypt_channels.sessions.login import NOBODY, Login, ended, login_of, session_id_of_key
+from gcrypt_channels.sessions.login import NOBODY, Login, find_ended_logins, login_of, session_id
 from gcrypt_channels.sessions.store import session_store
 from tests.visitors import site
 
@@ -85,16 +85,16 @@ def log_in(user: User, backend: str = MODEL_BACKEND, *, store: Any = DatabaseSto
 def test_a_login_holds_until_it_ends(alice: User) -> None:
     login = log_in(alice)
     assert login.verifiable
-    assert ended([login]) == set()
+    assert find_ended_logins([login]) == set()
     DatabaseStore(login.session_key).delete()
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}
 
 
 def test_nobody_has_nothing_that_could_end(db: None) -> None:
     assert not NOBODY.verifiable
     assert async_to_sync(login_of)({}) == NOBODY
     assert async_to_sync(login_of)({"user": AnonymousUser()}) == NOBODY
-    assert ended([NOBODY]) == set()
+    assert find_ended_logins([NOBODY]) == set()
 
 
 def test_a_login_shows_no_secret(alice: User) -> None:
@@ -108,17 +108,17 @@ def test_only_what_ended_is_found_among_many(alice: User) -> None:
     logins = [log_in(alice) for _ in range(20)]
     for login in logins[::2]:
         DatabaseStore(login.session_key).delete()
-    assert ended(logins) == set(logins[::2])
+    assert find_ended_logins(logins) == set(logins[::2])
 
 
 def test_a_user_who_came_without_a_session_holds_while_the_account_does(alice: User) -> None:
     login = async_to_sync(login_of)({"user": alice})
     assert (login.user_id, login.session_key, login.in_database) == (str(alice.pk), "", True)
-    assert ended([login]) == set()
+    assert find_ended_logins([login]) == set()
     User.objects.update(is_active=False)
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}
     User.objects.all().delete()
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}
 
 
 def test_a_visitor_whose_session_once_was_a_login_is_a_visitor(alice: User) -> None:
@@ -127,9 +127,9 @@ def test_a_visitor_whose_session_once_was_a_login_is_a_visitor(alice: User) -> N
     session = DatabaseStore(login.session_key)
     User.objects.update(is_active=False)
     visitor = async_to_sync(login_of)({"session": session, "user": AnonymousUser()})
-    assert ended([visitor]) == set()
+    assert find_ended_logins([visitor]) == set()
     session.delete()
-    assert ended([visitor]) == {visitor}
+    assert find_ended_logins([visitor]) == {visitor}
 
 
 def test_a_user_of_no_database_cannot_be_looked_up(db: None) -> None:
@@ -140,25 +140,25 @@ def test_a_user_of_no_database_cannot_be_looked_up(db: None) -> None:
     login = async_to_sync(login_of)({"user": Token()})
     assert login.user_id == "7"
     assert not login.verifiable
-    assert ended([login]) == set()
+    assert find_ended_logins([login]) == set()
 
 
 def test_a_backend_that_left_the_settings_vouches_for_nobody(alice: User) -> None:
-    assert ended([login := log_in(alice, f"{__name__}.CustomBackend")]) == {login}
+    assert find_ended_logins([login := log_in(alice, f"{__name__}.CustomBackend")]) == {login}
 
 
 @pytest.mark.parametrize("name", ["alice", "carol"])
 def test_a_backend_with_users_of_its_own_is_asked(db: None, settings: Any, name: str) -> None:
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.CustomBackend"]
     login = log_in(User.objects.create_user(name), f"{__name__}.CustomBackend")
-    assert (ended([login]) == {login}) == (name == "carol")
+    assert (find_ended_logins([login]) == {login}) == (name == "carol")
 
 
 def test_a_backend_is_asked_once_for_a_user_with_many_logins(alice: User, settings: Any) -> None:
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.CountingBackend"]
     logins = [log_in(alice, f"{__name__}.CountingBackend") for _ in range(5)]
     CountingBackend.asked = 0
-    assert ended(logins) == set()
+    assert find_ended_logins(logins) == set()
     assert CountingBackend.asked == 1
 
 
@@ -168,9 +168,9 @@ def test_who_may_act_is_for_the_backend_to_say(alice: User, settings: Any) -> No
     settings.AUTHENTICATION_BACKENDS = [everyone, staff]
     logins = [log_in(alice, everyone), log_in(alice, staff)]
     User.objects.update(is_active=False)
-    assert ended(logins) == {logins[1]}
+    assert find_ended_logins(logins) == {logins[1]}
     User.objects.update(is_staff=True)
-    assert ended(logins) == set()
+    assert find_ended_logins(logins) == set()
 
 
 @pytest.mark.parametrize("backend", [MODEL_BACKEND, f"{__name__}.CustomBackend"])
@@ -183,7 +183,7 @@ def test_a_primary_key_of_another_user_model_is_nobodys(
     session.create()
     session.save()
     login = async_to_sync(login_of)({"session": session, "user": alice})
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}
 
 
 def test_an_engine_from_elsewhere_is_read_and_never_written(alice: User, settings: Any) -> None:
@@ -195,9 +195,9 @@ def test_an_engine_from_elsewhere_is_read_and_never_written(alice: User, setting
     }
     scope = {"session": SessionStore("k" * 32), "user": alice}
     login = async_to_sync(login_of)(scope)
-    assert ended([login]) == set()
+    assert find_ended_logins([login]) == set()
     SessionStore.stored.clear()
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}
     assert SessionStore.written == 0
 
 
@@ -206,18 +206,18 @@ def test_an_expired_file_is_read_and_not_replaced(alice: User, tmp_path: Path) -
         login = log_in(alice, store=session_store())
         before = sorted(tmp_path.iterdir())
         with override_settings(SESSION_COOKIE_AGE=-1):
-            assert ended([login]) == {login}
+            assert find_ended_logins([login]) == {login}
         assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_session_key_names_its_session_and_does_not_show_it(alice: User) -> None:
     login = log_in(alice)
-    assert session_id_of_key(login.session_key) == login.session_id
+    assert session_id(login.session_key) == login.session_id
 
 
 def test_a_cookie_that_is_no_session_names_none(settings: Any) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
-    assert session_id_of_key("nonsense") == ""
+    assert session_id("nonsense") == ""
 
 
 # SECRET_KEY_FALLBACKS
@@ -229,6 +229,6 @@ def test_a_session_made_with_a_former_secret_key_holds_as_it_does_for_http(
     login = log_in(alice)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "another one, and long enough for Django to accept it"
-    assert ended([login]) == set()
+    assert find_ended_logins([login]) == set()
     settings.SECRET_KEY_FALLBACKS = []
-    assert ended([login]) == {login}
+    assert find_ended_logins([login]) == {login}

@@ -1,37 +1,38 @@
-"""``manage.py gcrypt_doctor``: try a live configuration, and say what to do about it."""
+"""``manage.py gcrypt_doctor``: examine the running configuration, and say how to correct it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 from django.core.management.base import BaseCommand, CommandError
 
-from gcrypt_channels.doctor import Finding, Level, examine
+from gcrypt_channels.doctor import examine
 
 
 class Command(BaseCommand):
     help = (
-        "Try the live configuration of gcrypt_channels: settings, sessions, cache, channel layer, "
-        "routing and servers. Exits with 1 if something is broken."
+        "Examine the running configuration of gcrypt_channels: settings, sessions, cache, channel "
+        "layer and routing. Exits with 1 if something does not work."
     )
-    requires_system_checks = ()  # their findings are among the doctor's own
+    requires_system_checks = ()  # the doctor runs those of this package itself
 
     def handle(self, *args: Any, **options: Any) -> None:
-        failures = 0
-        for finding in examine():
-            self._print(finding)
-            failures += finding.level is Level.FAILURE
-        if failures:
-            raise CommandError(f"{failures} {'failure' if failures == 1 else 'failures'}.")
+        errors = 0
+        for message in examine():
+            if not message.is_silenced():
+                self._print(message)
+                errors += message.is_serious()
+        if errors:
+            raise CommandError(f"{errors} {'error' if errors == 1 else 'errors'}.")
 
-    def _print(self, finding: Finding) -> None:
-        style = {
-            Level.OK: self.style.SUCCESS,
-            Level.ADVICE: self.style.NOTICE,
-            Level.WARNING: self.style.WARNING,
-            Level.FAILURE: self.style.ERROR,
-        }[finding.level]
-        level = style(f"{finding.level.value:<8}")
-        self.stdout.write(f"{level}  {finding.subject:<16}  {finding.message}")
-        if finding.advice:
-            self.stdout.write(f"{'':8}  {'':16}  → {finding.advice}")
+    def _print(self, message: CheckMessage) -> None:
+        style, level = {
+            INFO: (self.style.SUCCESS, "ok"),
+            WARNING: (self.style.WARNING, "warning"),
+            ERROR: (self.style.ERROR, "error"),
+        }[message.level]
+        subject = message.obj or str(message.id).rpartition(".")[2]
+        self.stdout.write(f"{style(f'{level:<7}')}  {subject:<13}  {message.msg}")
+        if message.hint:
+            self.stdout.write(f"{'':7}  {'':13}  → {message.hint}")

@@ -1,0 +1,250 @@
+"""What a client asks for, and what it does not let the wire change."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
+
+from gcrypt_channels.client import connect
+from gcrypt_channels.exceptions import ConnectionClosed, NoProfile
+from gcrypt_channels.keys import SessionKey
+from gcrypt_channels.protocol.events import Binding, Closed, HandshakeDone
+from gcrypt_channels.protocol.secure import SecureSession
+
+KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
+OFFER = ("gcrypt.v2", "gcrypt.kid.0001020304050607")
+
+
+def connected(url: str, **options: Any) -> Any:
+    return connect(url, kid=KEY.kid, psk=KEY.psk, **{"proxy": None, **options})
+
+
+class Recorder:
+    """A server on 127.0.0.1 that accepts every client; it keeps requests and bindings."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.bindings: list[Binding] = []
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.requests.append(socket.request)
+        session = SecureSession(role="server")
+        await socket.send(session.hello(KEY.kid, KEY.psk))
+        done = session.receive(await socket.recv())
+        assert isinstance(done, HandshakeDone)
+        self.bindings.append(done.binding)
+        for frame in session.seal_accept(None):
+            await socket.send(frame)
+        assert isinstance(session.receive(await socket.recv()), Closed)
+
+
+async def request_of(url: str, **options: Any) -> tuple[Request, Binding]:
+    """The request that arrives when a client asks for `url`, and what its REPLY says of it."""
+    recorder = Recorder()
+    async with serve(recorder, "127.0.0.1", 0, subprotocols=OFFER[:1]) as server:  # type: ignore[arg-type]
+        port = server.sockets[0].getsockname()[1]
+        async with connected(url, host="127.0.0.1", port=port, **options):
+            pass
+        [request], [binding] = recorder.requests, recorder.bindings
+    return request, binding
+
+
+# The request is bound
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "target"),
+    [
+        ("ws://example.org/ws/room/?x=1", "example.org", "/ws/room/?x=1"),
+        ("ws://example.org", "example.org", "/"),
+        ("ws://example.org?x=1", "example.org", "/?x=1"),
+        ("ws://example.org/ws/?", "example.org", "/ws/"),
+        ("ws://EXAMPLE.org/WS/", "example.org", "/WS/"),
+        ("ws://example.org:80/", "example.org", "/"),
+        ("ws://example.org:8000/", "example.org", "/"),
+        ("ws://example.org./", "example.org.", "/"),
+        ("ws://bücher.example/ä?ö=1", "xn--bcher-kva.example", "/%C3%A4?%C3%B6=1"),
+        ("ws://xn--bcher-kva.example/%C3%A4", "xn--bcher-kva.example", "/%C3%A4"),
+        ("ws://[::1]:8000/ws/", "[::1]", "/ws/"),
+        ("ws://[2001:DB8::1]/", "[2001:db8::1]", "/"),
+        ("ws://127.0.0.1/", "127.0.0.1", "/"),
+        ("ws://alice:secret@example.org/", "example.org", "/"),
+        ("ws://example.org/a%2Fb//c;d=1/", "example.org", "/a%2Fb//c;d=1/"),
+    ],
+)
+async def test_the_reply_names_the_request_as_it_was_asked_for(
+    url: str, host: str, target: str
+) -> None:
+    request, binding = await request_of(url)
+    assert binding == Binding(OFFER, host, target)
+    assert request.path == target
+    [sent] = request.headers.get_all("Host")
+    assert sent.removesuffix(":8000") == host
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("internal.example", "internal.example"),
+        ("Internal.Example:8443", "internal.example"),
+        ("[::1]:8000", "[::1]"),
+    ],
+)
+@pytest.mark.parametrize("make", [dict, list, Headers])
+async def test_a_host_among_the_headers_counts_and_is_sent_once(
+    header: str, host: str, make: Any
+) -> None:
+    headers = make([("Host", header), ("X-Other", "kept")])
+    request, binding = await request_of("ws://example.org/ws/", additional_headers=headers)
+    assert binding == Binding(OFFER, host, "/ws/")
+    assert request.headers.get_all("Host") == [header.lower()]
+    assert request.headers["X-Other"] == "kept"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Host", "one.example"), ("host", "two.example")],
+        [("Host", "")],
+        [("Host", "user@example.org")],
+        [("Host", "example.org/path")],
+        [("Host", "example.org:port")],
+        [("Host", "exämple.org")],
+    ],
+)
+async def test_a_host_that_is_none_is_refused_before_connecting(headers: Any) -> None:
+    with pytest.raises(ValueError, match="Host"):
+        async with connected("ws://127.0.0.1:1/", additional_headers=headers):
+            pass
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(status: int) -> None:
+    elsewhere = Recorder()
+
+    def redirect(socket: ServerConnection, request: Request) -> Response:
+        assert request.headers["Cookie"] == "sessionid=1"
+        return Response(status, "Elsewhere", Headers(Location=url, Connection="close"), b"")
+
+    async with serve(elsewhere, "127.0.0.1", 0, subprotocols=OFFER[:1]) as target:  # type: ignore[arg-type]
+        url = f"ws://127.0.0.1:{target.sockets[0].getsockname()[1]}/"
+        async with serve(elsewhere, "127.0.0.1", 0, process_request=redirect) as server:
+            asked = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(InvalidStatus) as caught:
+                async with connected(asked, additional_headers={"Cookie": "sessionid=1"}):
+                    pass
+    assert caught.value.response.status_code == status
+    assert elsewhere.requests == []
+
+
+# What the server selects
+
+
+async def test_a_subprotocol_that_was_not_offered_is_refused() -> None:
+    def select(socket: ServerConnection, offered: Any) -> Any:
+        return None
+
+    def add(socket: ServerConnection, request: Request, response: Response) -> Response:
+        response.headers["Sec-WebSocket-Protocol"] = "gcrypt.v1"
+        return response
+
+    async with serve(
+        Recorder(), "127.0.0.1", 0, select_subprotocol=select, process_response=add
+    ) as server:
+        with pytest.raises(NoProfile):
+            async with connected(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"):
+                pass
+
+
+# Hostile text
+
+
+@given(
+    url=st.text() | st.text().map("ws://127.0.0.1:1/{}".format) | st.text().map("ws://{}".format)
+)
+async def test_any_url_is_refused_or_not_reached(url: str) -> None:
+    # Whatever it names, the connection goes to a port on which nothing listens.
+    with pytest.raises((ValueError, OSError)) as caught:
+        async with connected(url, host="127.0.0.1", port=1):
+            pass
+    assert not isinstance(caught.value, UnicodeError)
+
+
+@given(name=st.text())
+@pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
+async def test_any_subprotocol_is_refused_or_not_reached(profile: Any, name: str) -> None:
+    with pytest.raises((ValueError, OSError)) as caught:
+        async with connected(
+            "ws://127.0.0.1:1/", subprotocols=[name], profile=profile, passphrase="a passphrase"
+        ):
+            pass
+    assert not isinstance(caught.value, UnicodeError)
+
+
+@given(passphrase=st.text(), kid=st.text(), psk=st.text())
+async def test_any_key_is_refused_or_not_reached(passphrase: str, kid: str, psk: str) -> None:
+    for keys in (
+        {"passphrase": passphrase, "profile": "gcrypt.v1"},
+        {"kid": kid, "psk": psk},
+    ):
+        with pytest.raises((ValueError, OSError)) as caught:
+            async with connect("ws://127.0.0.1:1/", proxy=None, **keys):  # type: ignore[arg-type]
+                pass
+        assert not isinstance(caught.value, UnicodeError)
+
+
+# A server that does not read
+
+
+async def test_a_server_that_does_not_read_cannot_hold_up_a_close() -> None:
+    stop = asyncio.Event()
+
+    async def stall(socket: ServerConnection) -> None:
+        session = SecureSession(role="server")
+        await socket.send(session.hello(KEY.kid, KEY.psk))
+        session.receive(await socket.recv())
+        for frame in session.seal_accept(None):
+            await socket.send(frame)
+        socket.transport.pause_reading()
+        await stop.wait()
+        socket.transport.abort()
+
+    async with serve(stall, "127.0.0.1", 0, subprotocols=OFFER[:1]) as server:  # type: ignore[arg-type]
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with connected(url, close_timeout=0.2) as socket:
+            sending = [asyncio.ensure_future(socket.send(bytes(1_000_000))) for _ in range(20)]
+            await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait_for(socket.close(), 30)
+            ends = await asyncio.wait_for(asyncio.gather(*sending, return_exceptions=True), 30)
+        assert any(isinstance(end, ConnectionClosed) for end in ends)
+        stop.set()
+
+
+# What is imported
+
+IMPORTS = """
+import sys
+import {module}
+print([name for name in sys.modules if name.split(".")[0] in ("django", "channels", "asgiref")])
+"""
+
+
+@pytest.mark.parametrize("module", ["gcrypt_channels", "gcrypt_channels.client"])
+def test_neither_django_nor_channels_is_imported(module: str) -> None:
+    code = IMPORTS.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
