@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import channel_layers
-from channels.testing import WebsocketCommunicator
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
@@ -14,6 +13,7 @@ from gcrypt_channels.keys import Keyring
 from gcrypt_channels.layers.envelope import Kind, layer_group
 from gcrypt_channels.layers.sender import current_sender
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+from tests.communicators import Communicator
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,11 +36,11 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     return registry
 
 
-def client(*subprotocols: str, profiles: tuple[str, ...] = ("gcrypt.v1",)) -> WebsocketCommunicator:
+def client(*subprotocols: str, profiles: tuple[str, ...] = ("gcrypt.v1",)) -> Communicator:
     application = GcryptMiddleware(
         Consumer.as_asgi(), profiles=profiles, resolver=lambda scope: Keyring.derive("anyone")
     )
-    return WebsocketCommunicator(application, "/ws/", subprotocols=list(subprotocols))
+    return Communicator(application, "/ws/", subprotocols=list(subprotocols))
 
 
 def value(registry: CollectorRegistry, name: str, **labels: Any) -> float | None:
