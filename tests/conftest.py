@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from hypothesis import settings
 
-from tests.servers import Redis, demo_site, reserve_port
+from tests.servers import Redis, Site, demo_site, reserve_port
 from tests.teardowns import pytest_runtest_teardown  # noqa: F401 - a hook of this suite
 from tests.visitors import ENGINES, site
 
@@ -35,6 +36,22 @@ def closed_port() -> Iterator[int]:
 def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database of the demo with both users and drawn secrets, to be copied."""
     return demo_site(tmp_path_factory.mktemp("demo")).directory
+
+
+def copied(files: Path, directory: Path) -> Site:
+    return Site(shutil.copytree(files, directory, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def demo(demo_files: Path, tmp_path: Path) -> Site:
+    """The demo project with a database of this test's own, in which alice and bob exist."""
+    return copied(demo_files, tmp_path / "demo")
+
+
+@pytest.fixture(scope="module")
+def shared_demo(demo_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The same for all tests of a module."""
+    return copied(demo_files, tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

@@ -118,6 +118,11 @@ class ServerProcess:
         raise NotImplementedError
 
     def start(self) -> Self:
+        self.launch()
+        return self.wait_until_it_listens()
+
+    def launch(self) -> None:
+        """Start the process; `wait_until_it_listens` is to follow."""
         if self._process is not None:
             raise ServerError("the server runs already")
         with self._printed:
@@ -135,6 +140,8 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
         self._reader.start()
+
+    def wait_until_it_listens(self) -> Self:
         try:
             self.wait_for_log(self.LISTENING)
         except ServerError:

@@ -129,9 +129,13 @@ class Cluster:
         return self.nginx.websocket_url
 
     def __enter__(self) -> Self:
+        processes = (self.redis, *self.workers, self.nginx)
         with ExitStack() as starting:
-            for process in (self.redis, *self.workers, self.nginx):
-                starting.enter_context(process)
+            for process in processes:  # side by side, since each takes its time
+                process.launch()
+                starting.callback(process.stop)
+            for process in processes:
+                process.wait_until_it_listens()
             self._running = starting.pop_all()
         return self
 
