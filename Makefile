@@ -24,6 +24,14 @@ lint types floors javascript: ## run one stage of the proof
 	@scripts/setup test
 	@scripts/test $@
 
+campaign: ## run what takes too long for make test, and print a table (hours)
+	@scripts/setup test
+	@$(PYTHON_ENV) -m scripts.campaign
+
+foreign: ## run the suites of other packages with the encryption under them
+	@scripts/setup test
+	@$(PYTHON_ENV) -m tests.foreign
+
 coverage: ## run the Python tests and write htmlcov/index.html
 	@scripts/setup test
 	@scripts/test python
@@ -46,4 +54,5 @@ clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo cluster test lint types floors javascript coverage vectors bench docs-shots clean
+.PHONY: help demo cluster test lint types floors javascript campaign foreign coverage vectors
+.PHONY: bench docs-shots clean

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from channels.testing import ApplicationCommunicator, WebsocketCommunicator
 from django.contrib.auth.models import User
 from hypothesis import settings
 
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
-from tests.servers import Redis
+from tests.servers import Redis, Site, demo_site, reserve_port
+from tests.teardowns import pytest_runtest_teardown  # noqa: F401 - a hook of this suite
 from tests.visitors import ENGINES, site
 
 # A loaded machine is not a failure. The parent is hypothesis's own choice: in CI it is repeatable.
@@ -17,29 +18,40 @@ settings.register_profile("tests", settings(), deadline=None)
 settings.load_profile("tests")
 
 
-def _be_patient(*methods: Callable[..., object]) -> None:
-    """Give communicators a minute instead of their one second; only a failing test waits for it."""
-    for method in methods:
-        defaults = tuple(60 if each == 1 else each for each in method.__defaults__ or ())
-        method.__defaults__ = defaults
-
-
-_be_patient(
-    ApplicationCommunicator.receive_output,
-    ApplicationCommunicator.wait,
-    EncryptedWebsocketCommunicator.receive_output,
-    WebsocketCommunicator.connect,
-    WebsocketCommunicator.disconnect,
-    WebsocketCommunicator.receive_from,
-    WebsocketCommunicator.receive_json_from,
-)
-
-
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Redis]:
     """A redis-server for all tests that do not stop it."""
     with Redis() as server:
         yield server
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections, however long the test takes."""
+    with closing(reserve_port()) as reserved:
+        yield reserved.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database of the demo with both users and drawn secrets, to be copied."""
+    return demo_site(tmp_path_factory.mktemp("demo")).directory
+
+
+def copied(files: Path, directory: Path) -> Site:
+    return Site(shutil.copytree(files, directory, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def demo(demo_files: Path, tmp_path: Path) -> Site:
+    """The demo project with a database of this test's own, in which alice and bob exist."""
+    return copied(demo_files, tmp_path / "demo")
+
+
+@pytest.fixture(scope="module")
+def shared_demo(demo_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The same for all tests of a module."""
+    return copied(demo_files, tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
-"""Real servers for the tests: daphne, uvicorn and redis-server, each on a free port.
+"""Real servers for the tests: daphne, uvicorn and redis-server, each on a port of its own.
 
     with Daphne("demo_project.asgi:application", Site(tmp_path)) as server:
         requests to server.url, sockets to server.websocket_url
 
 Every server is a process of its own which listens on 127.0.0.1. `start` returns once the process
-has said that it listens, so nothing here sleeps; what it prints is collected in `log`. `restart`
-keeps the port, so that clients can find the server again.
+has said that it listens, so nothing here sleeps; what it prints is collected in `log`. The port is
+reserved from the making of the object to its end: nobody else gets it before the server binds it
+or while the server is down, and clients find the server again after a `restart`.
 
 The bit-flipping proxy between a client and a server is in `tests.proxy`.
 """
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -83,24 +85,44 @@ def demo_site(directory: Path, **env: str) -> Site:
     return site
 
 
-class ServerProcess:
-    """A process that listens on one TCP port of 127.0.0.1."""
+def reserve_port(port: int = 0) -> socket.socket:
+    """Keep a TCP port of 127.0.0.1 (0: any) from everybody else until the socket is closed.
 
-    LISTENING: ClassVar[re.Pattern[str]]  # printed once it listens; may hold a group `port`
+    The socket is bound and never listens, so the kernel gives its port to nobody and refuses all
+    connections. Both sides set SO_REUSEADDR, as every server here does: with it, Linux lets a
+    server bind the same port and listen on it.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", port))
+    return reserved
+
+
+class ServerProcess:
+    """A process that listens on one TCP port of 127.0.0.1 (0: any)."""
+
+    LISTENING: ClassVar[re.Pattern[str]]  # printed once it listens
 
     def __init__(self, *, env: dict[str, str], port: int = 0) -> None:
         self.env = env
-        self.port = port
+        reserved = reserve_port(port)
+        weakref.finalize(self, reserved.close)
+        self.port: int = reserved.getsockname()[1]
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ended = False  # no further line will come
         self._printed = threading.Condition()
 
     def command(self) -> list[str]:
-        """The command line; `self.port` is 0 where the process chooses a free port itself."""
+        """The command line, with which the process listens on `self.port`."""
         raise NotImplementedError
 
     def start(self) -> Self:
+        self.launch()
+        return self.wait_until_it_listens()
+
+    def launch(self) -> None:
+        """Start the process; `wait_until_it_listens` is to follow."""
         if self._process is not None:
             raise ServerError("the server runs already")
         with self._printed:
@@ -118,13 +140,13 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
         self._reader.start()
+
+    def wait_until_it_listens(self) -> Self:
         try:
-            match = self.wait_for_log(self.LISTENING)
+            self.wait_for_log(self.LISTENING)
         except ServerError:
             self.kill()
             raise
-        if "port" in match.groupdict():
-            self.port = int(match["port"])
         return self
 
     def stop(self) -> None:
@@ -218,7 +240,7 @@ class WebServer(ServerProcess):
 
 
 class Daphne(WebServer):
-    LISTENING = re.compile(r"Listening on TCP address 127\.0\.0\.1:(?P<port>\d+)")
+    LISTENING = re.compile(r"Listening on TCP address")
 
     def command(self) -> list[str]:
         address = ["-b", "127.0.0.1", "-p", str(self.port)]
@@ -226,7 +248,7 @@ class Daphne(WebServer):
 
 
 class Uvicorn(WebServer):
-    LISTENING = re.compile(r"Uvicorn running on http://127\.0\.0\.1:(?P<port>\d+)")
+    LISTENING = re.compile(r"Uvicorn running on")
 
     def command(self) -> list[str]:
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -239,7 +261,7 @@ class Redis(ServerProcess):
     LISTENING = re.compile(r"Ready to accept connections")
 
     def __init__(self, *options: str) -> None:
-        super().__init__(env=dict(os.environ), port=free_port())  # redis takes port 0 for "none"
+        super().__init__(env=dict(os.environ))
         self.options = options
 
     @property
@@ -252,11 +274,3 @@ class Redis(ServerProcess):
             raise ServerError("redis-server is not installed")
         address = ["--bind", "127.0.0.1", "--port", str(self.port)]
         return [program, *address, "--save", "", "--appendonly", "no", *self.options]
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago, for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

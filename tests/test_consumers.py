@@ -17,7 +17,6 @@ from channels.generic.websocket import (
     JsonWebsocketConsumer,
 )
 from channels.layers import get_channel_layer
-from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 
@@ -25,7 +24,7 @@ from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import LocalError
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import Profile
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import Communicator, EncryptedCommunicator
 from tests.consumers import internals
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,9 +40,7 @@ async def resolver(scope: Any) -> Keyring:
 def communicate(consumer: Any, profile: Profile = "gcrypt.v2", **options: Any) -> Any:
     """A communicator with `consumer`; no test here needs a login."""
     application = GcryptMiddleware(consumer.as_asgi(), resolver=resolver)
-    return EncryptedWebsocketCommunicator(
-        application, "/", profile=profile, resolver=resolver, **options
-    )
+    return EncryptedCommunicator(application, "/", profile=profile, resolver=resolver, **options)
 
 
 class AsyncCounter:
@@ -151,9 +148,7 @@ async def test_no_frame_on_the_wire_holds_plaintext(consumer: Any, profile: Prof
 
         await GcryptMiddleware(consumer.as_asgi(), resolver=resolver)(scope, receive, tapped)
 
-    communicator = EncryptedWebsocketCommunicator(
-        application, "/", profile=profile, resolver=resolver
-    )
+    communicator = EncryptedCommunicator(application, "/", profile=profile, resolver=resolver)
     await communicator.connect()
     await communicator.send_json_to({"text": "canary"})
     assert await communicator.receive_json_from() == "canary"
@@ -214,15 +209,13 @@ async def send_bytes(communicator: Any) -> None:
 
 
 async def send_garbage(communicator: Any) -> None:
-    await WebsocketCommunicator.send_input(
+    await Communicator.send_input(
         communicator, {"type": "websocket.receive", "bytes": b"\x10garbage"}
     )
 
 
 async def send_plaintext(communicator: Any) -> None:
-    await WebsocketCommunicator.send_input(
-        communicator, {"type": "websocket.receive", "text": '{"id": 1}'}
-    )
+    await Communicator.send_input(communicator, {"type": "websocket.receive", "text": '{"id": 1}'})
 
 
 NOT_JSON = {
@@ -362,7 +355,7 @@ async def test_sending_before_the_accept_is_an_error_of_the_consumer() -> None:
 
 
 async def test_without_the_middleware_the_consumer_says_what_is_missing() -> None:
-    communicator = WebsocketCommunicator(AsyncMixinFirst.as_asgi(), "/")
+    communicator = Communicator(AsyncMixinFirst.as_asgi(), "/")
     await communicator.send_input({"type": "websocket.connect"})
     with pytest.raises(ImproperlyConfigured, match="no GcryptMiddleware"):
         await communicator.wait()
@@ -545,7 +538,7 @@ async def test_a_logged_in_users_consumer_has_the_user_in_its_scope() -> None:
 
     alice = await User.objects.acreate_user("alice")
     application = GcryptMiddleware(Named.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     assert await communicator.connect() == (True, None)
     assert await communicator.receive_json_from() == "alice"
     await communicator.disconnect()

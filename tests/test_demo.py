@@ -5,15 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.cookiejar import CookieJar
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 import pytest
 
 from demo_project.local_secrets import local_secret
+from tests.scriptless import Scriptless
 from tests.servers import Daphne, Site, demo_site
 
 
@@ -28,39 +25,11 @@ def server(site: Site) -> Iterator[Daphne]:
         yield daphne
 
 
-class Visitor:
-    """A browser without scripts."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.cookies = CookieJar()
-        self.opener = build_opener(HTTPCookieProcessor(self.cookies))
-
-    def get(self, path: str, **headers: str) -> str:
-        text: str = self.opener.open(Request(self.url + path, headers=headers)).read().decode()
-        return text
-
-    def post(self, path: str, body: bytes) -> int:
-        token = next(cookie.value for cookie in self.cookies if cookie.name == "csrftoken")
-        request = Request(self.url + path, body, {"X-CSRFToken": str(token)})
-        try:
-            with self.opener.open(request) as response:
-                return int(response.status)
-        except HTTPError as error:
-            return error.code
-
-    def log_in(self, user: str) -> None:
-        self.get("/accounts/login/")
-        form = urlencode({"username": user, "password": f"{user}-demo"}).encode()
-        assert self.post("/accounts/login/", form) == 200
-        assert f'id="user">{user}<' in self.get("/")
-
-
 @pytest.fixture(scope="module")
-def alice(server: Daphne) -> Visitor:
-    visitor = Visitor(server.url)
-    visitor.log_in("alice")
-    return visitor
+def alice(server: Daphne) -> Scriptless:
+    browser = Scriptless()
+    browser.log_in(server.url, "alice")
+    return browser
 
 
 def test_a_local_secret_is_drawn_once_however_many_ask(tmp_path: Path) -> None:
@@ -75,31 +44,33 @@ def test_a_local_secret_is_drawn_once_however_many_ask(tmp_path: Path) -> None:
 
 def test_the_demo_users_are_created_once_and_can_log_in(site: Site, server: Daphne) -> None:
     assert site.manage("demo_users") == ""  # they exist, and keep their passwords
-    Visitor(server.url).log_in("bob")
+    Scriptless().log_in(server.url, "bob")
 
 
 def test_the_login_buttons_are_gone_without_debug(site: Site) -> None:
     public = Site(site.directory, env={"DJANGO_DEBUG": "0"})
     with Daphne("demo_project.asgi:application", public) as server:
-        page = Visitor(server.url).get("/accounts/login/")
+        page = Scriptless().get(f"{server.url}/accounts/login/")
     assert "Log in as alice" not in page
     assert "alice-demo" not in page
 
 
-def test_the_second_window_has_the_machines_other_name(server: Daphne, alice: Visitor) -> None:
-    assert f"http://localhost:{server.port}/chat/" in alice.get("/chat/")
+def test_the_second_window_has_the_machines_other_name(server: Daphne, alice: Scriptless) -> None:
+    chat = f"{server.url}/chat/"
+    assert f"http://localhost:{server.port}/chat/" in alice.get(chat)
     assert f"http://127.0.0.1:{server.port}/chat/" in alice.get(
-        "/chat/", Host=f"localhost:{server.port}"
+        chat, Host=f"localhost:{server.port}"
     )
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"bytes": "0g"}', b'{"bytes": 1}', b"\xff"])
-def test_what_is_no_frame_is_not_tried(alice: Visitor, body: bytes) -> None:
-    assert alice.post("/inspector/trespass/", body) == 400
+def test_what_is_no_frame_is_not_tried(server: Daphne, alice: Scriptless, body: bytes) -> None:
+    assert alice.post(f"{server.url}/inspector/trespass/", body)[0] == 400
 
 
 def test_a_visitor_cannot_have_frames_tried(server: Daphne) -> None:
-    visitor = Visitor(server.url)
-    visitor.get("/accounts/login/")
-    assert visitor.post("/inspector/trespass/", b'{"text": "{}"}') == 200  # the login page
+    visitor = Scriptless()
+    visitor.get(f"{server.url}/accounts/login/")
+    status, _ = visitor.post(f"{server.url}/inspector/trespass/", b'{"text": "{}"}')
+    assert status == 200  # the login page
     assert "WSCONNECT" not in server.log

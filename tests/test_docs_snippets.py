@@ -11,7 +11,6 @@ from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
-from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
@@ -22,7 +21,7 @@ from django.urls import include, path, re_path
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.conf import problems
 from gcrypt_channels.keys import Keyring, resolve
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import Communicator, EncryptedCommunicator
 
 from .documents import ROOT, blocks
 
@@ -90,9 +89,7 @@ async def test_the_lines_to_add_make_a_consumer_that_counts(
     document: Path, settings: Any, alice: User
 ) -> None:
     configure(settings, snippet(README, "settings.py"), "a passphrase that gcrypt_keygen printed")
-    client = EncryptedWebsocketCommunicator(
-        application(document), "/ws/counter/", ORIGIN, user=alice
-    )
+    client = EncryptedCommunicator(application(document), "/ws/counter/", ORIGIN, user=alice)
     assert await client.connect() == (True, None)
     await client.send_json_to({"id": 1})
     assert await client.receive_json_from() == {"id": 2}
@@ -115,7 +112,7 @@ def test_the_template_imports_the_client_and_finds_the_key_endpoint(
 
 async def count_as_g_crypt(application: Any, url: str, crypt: Crypt) -> Any:
     """What a page with g-crypt does: no subprotocol, one text frame each way."""
-    page = WebsocketCommunicator(application, url, headers=ORIGIN)
+    page = Communicator(application, url, headers=ORIGIN)
     assert await page.connect() == (True, None)
     await page.send_to(text_data=crypt.encrypt({"id": 1}))
     answer = crypt.decrypt(str(await page.receive_from()))
@@ -146,7 +143,7 @@ async def test_the_second_step_of_the_upgrade_serves_old_and_new_pages(
     crypt = Crypt(settings.GCRYPT_SHARED_PASSPHRASE)
     answer = await count_as_g_crypt(names["application"], "/ws/old/", crypt)
     assert answer == {"id": 2}
-    client = EncryptedWebsocketCommunicator(
+    client = EncryptedCommunicator(
         names["application"], "/ws/counter/", ORIGIN, user=alice, profile="gcrypt.v1"
     )
     assert (await client.connect())[0]
@@ -179,7 +176,7 @@ async def test_a_middleware_takes_a_resolver_of_its_own_by_its_dotted_path() -> 
     consumer = run(snippet(README, "consumers.py"))["CounterConsumer"]
     own = f"{__name__}.only_key"
     middleware = GcryptMiddleware(consumer.as_asgi(), resolver=own)
-    client = EncryptedWebsocketCommunicator(middleware, "/", resolver=own)
+    client = EncryptedCommunicator(middleware, "/", resolver=own)
     assert await client.connect() == (True, None)
     await client.disconnect()
     with pytest.raises(ImproperlyConfigured, match="cannot be imported"):

@@ -21,8 +21,8 @@ from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.profiles import Profile
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 from tests.channel_layers import LAYERS
+from tests.communicators import EncryptedCommunicator
 from tests.consumers import internals
 from tests.servers import Redis
 
@@ -97,15 +97,15 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
         @asynccontextmanager
         async def connection(
             application: Any, profile: Profile
-        ) -> AsyncIterator[EncryptedWebsocketCommunicator]:
-            client = EncryptedWebsocketCommunicator(application, "/", user=alice, profile=profile)
+        ) -> AsyncIterator[EncryptedCommunicator]:
+            client = EncryptedCommunicator(application, "/", user=alice, profile=profile)
             assert (await client.connect())[0]
             yield client
             await client.disconnect()
 
         async def connect(
             application: Any, profile: Profile = "gcrypt.v2"
-        ) -> EncryptedWebsocketCommunicator:
+        ) -> EncryptedCommunicator:
             return await connected.enter_async_context(connection(application, profile))
 
         yield connect
@@ -188,7 +188,7 @@ async def test_joining_and_leaving_take_effect_at_once(connect: Connect) -> None
 
 async def test_membership_ends_with_the_connection(connect: Connect, alice: User) -> None:
     stays = await connect(MEMBERS[0])
-    goes = EncryptedWebsocketCommunicator(MEMBERS[0], "/", user=alice)
+    goes = EncryptedCommunicator(MEMBERS[0], "/", user=alice)
     await goes.connect()
     assert len(current_hub().members.by_group["room"]) == 2
     await goes.disconnect()
@@ -202,7 +202,7 @@ async def test_a_user_is_reached_in_all_tabs_by_the_users_group(
 ) -> None:
     bob = await User.objects.acreate_user("bob")
     tabs = [await connect(GcryptMiddleware(Quiet.as_asgi()), profile) for profile in PROFILES]
-    other = EncryptedWebsocketCommunicator(GcryptMiddleware(Quiet.as_asgi()), "/", user=bob)
+    other = EncryptedCommunicator(GcryptMiddleware(Quiet.as_asgi()), "/", user=bob)
     await other.connect()
     await broadcast(groups.user_group(alice), "alice")
     await broadcast(groups.user_group(bob), "bob")
@@ -231,7 +231,7 @@ async def test_what_comes_between_joining_and_the_accept_follows_the_accept(
             await self.accept()
             await self.send_json("own")
 
-    client = EncryptedWebsocketCommunicator(
+    client = EncryptedCommunicator(
         GcryptMiddleware(Late.as_asgi()), "/", user=alice, profile=profile
     )
     assert (await client.connect())[0]
@@ -384,7 +384,7 @@ async def test_a_consumer_whose_layer_fails_is_closed_with_1013_and_any_other_er
             await self.accept()
             self.channel_name  # noqa: B018 - from now on the consumer receives on it
 
-    client = EncryptedWebsocketCommunicator(GcryptMiddleware(Named.as_asgi()), "/", user=alice)
+    client = EncryptedCommunicator(GcryptMiddleware(Named.as_asgi()), "/", user=alice)
     monkeypatch.setattr(get_channel_layer(), "channels", FailingQueue())
     assert await client.connect() == (True, None)
     assert (await client.receive_output())["code"] == code
@@ -399,7 +399,7 @@ async def test_joining_while_the_layer_is_down_closes_with_1013(
         raise OSError("connection refused")
 
     monkeypatch.setattr(get_channel_layer(), "group_add", group_add)
-    client = EncryptedWebsocketCommunicator(MEMBERS[0], "/", user=alice)
+    client = EncryptedCommunicator(MEMBERS[0], "/", user=alice)
     assert await client.connect() == (False, 1013)
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
-from channels.testing import WebsocketCommunicator
 
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import Profile
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import Communicator, EncryptedCommunicator
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,7 +65,7 @@ def own_lines(log: pytest.LogCaptureFixture) -> list[str]:
 async def test_a_path_cannot_add_a_line_to_the_log(
     application: Any, subprotocol: str, frame: str | None, log: pytest.LogCaptureFixture
 ) -> None:
-    client = WebsocketCommunicator(application, "/ws/", subprotocols=[subprotocol])
+    client = Communicator(application, "/ws/", subprotocols=[subprotocol])
     client.scope["path"] = FORGED  # as a server decodes %0A
     await client.connect()
     if frame is not None:
@@ -80,14 +79,14 @@ async def test_neither_keys_nor_payloads_are_logged(
     profile: Profile, log: pytest.LogCaptureFixture
 ) -> None:
     application = GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)
-    client = EncryptedWebsocketCommunicator(application, "/ws/", profile=profile, resolver=resolver)
+    client = EncryptedCommunicator(application, "/ws/", profile=profile, resolver=resolver)
     await client.connect()
     await client.send_json_to({"canary": "payload"})
     assert await client.receive_json_from() == {"canary": "payload"}
     foreign = Crypt(resolver({}).passphrases[0]).encrypt("canary")
     # A binary frame for gcrypt.v1, a text frame for gcrypt.v2: each ends its connection.
     raw = {"bytes": foreign.encode()} if profile == "gcrypt.v1" else {"text": foreign}
-    await WebsocketCommunicator.send_input(client, {"type": "websocket.receive", **raw})
+    await Communicator.send_input(client, {"type": "websocket.receive", **raw})
     await client.wait()
     text = log.text + "".join(repr(vars(record)) for record in log.records)
     assert "4400" in text

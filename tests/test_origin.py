@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,17 +16,16 @@ from websockets.typing import Origin, Subprotocol
 
 from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.protocol.events import HelloReceived
-from tests.servers import Daphne, demo_site
+from tests.servers import Daphne, Site
 from tests.visitors import Echo, Visitor
 
 HOST = "app.example.test"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daphne]:
+def server(shared_demo: Site) -> Iterator[Daphne]:
     """The demo as deployed, on a host of its own."""
-    site = demo_site(tmp_path_factory.mktemp("site"))
-    site.env["DJANGO_ALLOWED_HOSTS"] = f"{HOST},127.0.0.1"
+    site = replace(shared_demo, env={"DJANGO_ALLOWED_HOSTS": f"{HOST},127.0.0.1"})
     with Daphne("demo_project.asgi:application", site) as server:
         yield server
 

@@ -6,17 +6,16 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from gcrypt_channels import Crypt
-from gcrypt_channels.client import DjangoSession, connect
 from gcrypt_channels.exceptions import DecryptionFailed, GcryptError
 from gcrypt_channels.protocol.profiles import PROFILES, Profile
-from tests.servers import Daphne, demo_site
+from tests.scriptless import Scriptless
+from tests.servers import Daphne, Site
 from tests.visitors import Visitor
 
 OLD, NEW = secrets.token_hex(), secrets.token_hex()
@@ -129,54 +128,43 @@ STAGES = [
 
 
 @pytest.mark.cluster
-async def test_the_runbook_refuses_nobody_at_any_moment(tmp_path: Path) -> None:
-    site = demo_site(tmp_path)
+async def test_the_runbook_refuses_nobody_at_any_moment(demo: Site) -> None:
     with ExitStack() as stack:
-        workers = [Daphne("demo_project.asgi:application", site) for _ in range(2)]
+        workers = [Daphne("demo_project.asgi:application", demo) for _ in range(2)]
         for worker in workers:
             worker.env["GCRYPT_PASSPHRASE"] = OLD
             stack.enter_context(worker)
-        alice = DjangoSession(workers[0].url)
-        await alice.login("alice", "alice-demo")
-        held = first = await alice.fetch_keys()  # by a page that stays open
+        alice = Scriptless()
+        await asyncio.to_thread(alice.log_in, workers[0].url, "alice")
+        held = first = await fetch(alice, workers[0])  # by a page that stays open
         for env in STAGES:
             for updated in workers:
                 bystander = workers[0] if updated is workers[1] else workers[1]
-                async with connection(alice, bystander, held) as live:
+                async with connect(alice, bystander, held) as live:
                     await asyncio.to_thread(updated.restart, **env)
                     assert await count(live) == 2, "another worker's connection was dropped"
                 fresh = await fetch(alice, updated)
                 for page in (held, fresh):
                     for worker in workers:
-                        for profile in PROFILES:
-                            async with connection(alice, worker, page, profile) as socket:
+                        for profile in ("gcrypt.v2", "gcrypt.v1"):
+                            async with connect(alice, worker, page, profile) as socket:
                                 assert await count(socket) == 2
             if env["GCRYPT_PASSPHRASE"] == NEW:
                 held = await fetch(alice, workers[0])  # loaded anew before the old one goes
         for profile in PROFILES:
             with pytest.raises(GcryptError):
-                async with connection(alice, workers[0], first, profile) as socket:
+                async with connect(alice, workers[0], first, profile) as socket:
                     await count(socket)
 
 
-def connection(
-    session: DjangoSession, worker: Daphne, keys: dict[str, Any], profile: Profile = "gcrypt.v2"
+def connect(
+    alice: Scriptless, worker: Daphne, keys: dict[str, Any], profile: Profile = "gcrypt.v2"
 ) -> Any:
-    """A connection with exactly these keys: none is fetched on the way."""
-    return connect(
-        f"{worker.websocket_url}/ws/counter/",
-        profile=profile,
-        origin=worker.url,
-        additional_headers={"Cookie": session._cookie_header("/")},
-        **keys[profile],
-    )
+    return alice.connect(worker.url, "/ws/counter/", keys, profile=profile)
 
 
-async def fetch(session: DjangoSession, worker: Daphne) -> dict[str, Any]:
-    """What the key endpoint of `worker` answers in this session."""
-    other = DjangoSession(worker.url)
-    other._cookies, other._opener = session._cookies, session._opener
-    return await other.fetch_keys()
+async def fetch(alice: Scriptless, worker: Daphne) -> dict[str, Any]:
+    return await asyncio.to_thread(alice.fetch_keys, worker.url)
 
 
 async def count(socket: Any) -> int:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
-from channels.testing import WebsocketCommunicator
 from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
@@ -13,6 +12,7 @@ from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+from tests.communicators import Communicator
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +44,7 @@ class Visitor:
     is_authenticated = True
 
 
-class Client(WebsocketCommunicator):
+class Client(Communicator):
     """One socket to the middleware, up to the WebSocket accept."""
 
     def __init__(self, app: Any, *subprotocols: str, user: Visitor | None = None) -> None:

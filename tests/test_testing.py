@@ -15,6 +15,7 @@ from gcrypt_channels.exceptions import LocalError, MessageTooBig
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import EncryptedCommunicator
 from tests.consumers import ECHO_CONSUMERS, PlainEcho
 from tests.documents import ROOT, Block, blocks
 
@@ -72,7 +73,7 @@ async def test_a_consumer_test_is_as_short_as_with_channels(
 @pytest.mark.parametrize("consumer", ECHO_CONSUMERS)
 async def test_text_and_bytes_come_back_as_what_they_are(alice: User, consumer: Any) -> None:
     application = GcryptMiddleware(consumer.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     assert await communicator.connect() == (True, None)
     await communicator.send_to(text_data="text")
     assert await communicator.receive_from() == "text"
@@ -85,7 +86,7 @@ async def test_text_and_bytes_come_back_as_what_they_are(alice: User, consumer: 
 
 async def test_the_consumers_choice_of_a_subprotocol_is_returned(alice: User) -> None:
     application = GcryptMiddleware(Doorman.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         application, "/", subprotocols=["coffee", "tea"], user=alice
     )
     assert await communicator.connect() == (True, "tea")
@@ -95,7 +96,7 @@ async def test_the_consumers_choice_of_a_subprotocol_is_returned(alice: User) ->
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_a_refusal_returns_the_consumers_code(alice: User, profile: Profile) -> None:
     application = GcryptMiddleware(Doorman.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice, profile=profile)
+    communicator = EncryptedCommunicator(application, "/", user=alice, profile=profile)
     assert await communicator.connect() == (False, 4123)
     await communicator.disconnect()
 
@@ -108,7 +109,7 @@ async def test_what_follows_the_accept_at_once_is_received(alice: User, profile:
             await self.send_json("hello")
             await self.close(4001)
 
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         GcryptMiddleware(Greeter.as_asgi()), "/", user=alice, profile=profile
     )
     assert await communicator.connect() == (True, None)
@@ -122,7 +123,7 @@ async def test_the_consumers_close_is_an_output_with_code_and_reason(
     alice: User, profile: Profile
 ) -> None:
     application = GcryptMiddleware(Doorman.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         application, "/", subprotocols=["tea"], user=alice, profile=profile
     )
     await communicator.connect()
@@ -142,7 +143,7 @@ async def test_the_disconnect_code_reaches_the_consumer(alice: User) -> None:
             codes.append(code)
 
     application = GcryptMiddleware(Leaving.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     await communicator.connect()
     await communicator.disconnect(code=3001)
     assert codes == [3001]
@@ -151,7 +152,7 @@ async def test_the_disconnect_code_reaches_the_consumer(alice: User) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_without_a_login_the_middleware_refuses(profile: Profile) -> None:
     application = with_auth(Counter.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", profile=profile)
+    communicator = EncryptedCommunicator(application, "/", profile=profile)
     assert await communicator.connect() == (False, 4401)
 
 
@@ -159,7 +160,7 @@ async def test_without_a_login_the_middleware_refuses(profile: Profile) -> None:
 async def test_a_session_serves_in_place_of_a_user(alice: User, stack: Any) -> None:
     client = AsyncClient()
     await client.aforce_login(alice)
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         stack(Counter.as_asgi()), "/", session=await client.asession()
     )
     assert await communicator.connect() == (True, None)
@@ -172,7 +173,7 @@ async def test_an_anonymous_session_serves_where_the_settings_allow_it(settings:
     settings.GCRYPT = {"ANONYMOUS": True}
     session = import_module(settings.SESSION_ENGINE).SessionStore()
     application = with_auth(ECHO_CONSUMERS[0].as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", session=session)
+    communicator = EncryptedCommunicator(application, "/", session=session)
     assert await communicator.connect() == (True, None)
     await communicator.disconnect()
 
@@ -181,7 +182,7 @@ async def test_an_anonymous_session_serves_where_the_settings_allow_it(settings:
 async def test_every_session_engine_serves(alice: User, settings: Any, engine: str) -> None:
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     application = with_auth(Counter.as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     assert await communicator.connect() == (True, None)
     await communicator.send_json_to({"id": 1})
     assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
@@ -196,7 +197,7 @@ async def test_a_cookie_of_the_test_stays_beside_the_sessions(alice: User) -> No
             seen.update(self.scope["cookies"])
             await self.accept()
 
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         with_auth(Cookies.as_asgi()),
         "/",
         [(b"cookie", b"taste=chocolate")],
@@ -213,7 +214,7 @@ async def test_a_resolver_of_the_middleware_is_given_to_both() -> None:
         return Keyring.derive("path", scope["path"])
 
     application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi(), resolver=by_path)
-    communicator = EncryptedWebsocketCommunicator(application, "/room/7/", resolver=by_path)
+    communicator = EncryptedCommunicator(application, "/room/7/", resolver=by_path)
     assert await communicator.connect() == (True, None)
     await communicator.send_to(text_data="here")
     assert await communicator.receive_from() == "here"
@@ -228,20 +229,20 @@ async def test_a_resolver_that_the_communicator_does_not_know_is_pointed_out(
         return "the middleware's own passphrase"
 
     application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi(), resolver=own)
-    communicator = EncryptedWebsocketCommunicator(application, "/", profile=profile)
+    communicator = EncryptedCommunicator(application, "/", profile=profile)
     with pytest.raises(AssertionError, match="resolver="):
         await communicator.connect()
 
 
 async def test_an_application_without_the_middleware_is_pointed_out(alice: User) -> None:
-    communicator = EncryptedWebsocketCommunicator(PlainEcho.as_asgi(), "/", user=alice)
+    communicator = EncryptedCommunicator(PlainEcho.as_asgi(), "/", user=alice)
     with pytest.raises(AssertionError, match="GcryptMiddleware"):
         await communicator.connect()
 
 
 async def test_a_message_before_the_accept_is_the_tests_mistake(alice: User) -> None:
     application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     with pytest.raises(LocalError):
         await communicator.send_to(text_data="too early")
 
@@ -251,7 +252,7 @@ async def test_a_message_over_the_servers_limit_is_the_tests_mistake(
 ) -> None:
     settings.GCRYPT = {"MAX_MESSAGE_SIZE": 1024}
     application = GcryptMiddleware(ECHO_CONSUMERS[0].as_asgi())
-    communicator = EncryptedWebsocketCommunicator(application, "/", user=alice)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
     await communicator.connect()
     with pytest.raises(MessageTooBig):
         await communicator.send_to(text_data="x" * 1025)
@@ -260,7 +261,7 @@ async def test_a_message_over_the_servers_limit_is_the_tests_mistake(
 
 def test_an_unknown_profile_is_named() -> None:
     with pytest.raises(ValueError, match=r"gcrypt\.v2"):
-        EncryptedWebsocketCommunicator(PlainEcho.as_asgi(), "/", profile="gcrypt.v9")  # type: ignore[arg-type]
+        EncryptedCommunicator(PlainEcho.as_asgi(), "/", profile="gcrypt.v3")  # type: ignore[arg-type]
 
 
 EXAMPLES = list(blocks(ROOT / "docs" / "testing.md", "python"))
@@ -287,7 +288,7 @@ class DjangoTests(TestCase):
     async def test_a_consumer_answers(self) -> None:
         user = await User.objects.acreate_user("bob")
         application = with_auth(Counter.as_asgi())
-        communicator = EncryptedWebsocketCommunicator(application, "/", user=user)
+        communicator = EncryptedCommunicator(application, "/", user=user)
         assert await communicator.connect() == (True, None)
         await communicator.send_json_to({"id": 1})
         assert await communicator.receive_json_from() == {"id": 2, "user": "bob"}

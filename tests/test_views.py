@@ -10,7 +10,7 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from gcrypt_channels import GcryptMiddleware
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import EncryptedCommunicator
 from tests.consumers import AsyncEchoMixinFirst
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,7 +73,7 @@ async def test_the_keys_open_a_connection(alice: User) -> None:
     client = AsyncClient()
     await client.aforce_login(alice)
     keys = (await client.post(URL)).json()
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         GcryptMiddleware(AsyncEchoMixinFirst.as_asgi()), "/", session=await client.asession()
     )
     assert await communicator.connect() == (True, None)

@@ -17,7 +17,6 @@ from typing import Any
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
 from django.contrib.auth import login, logout, update_session_auth_hash
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.file import SessionStore as FileStore
@@ -32,13 +31,11 @@ from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Event, HelloReceived, Text
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.revocation import revocation
+from tests.communicators import Communicator
 
 ENGINES = ["db", "cached_db", "cache", "file", "signed_cookies"]
 IN_DATABASE = ("db", "cached_db")
 """The engines whose sessions are rows, so that Django tells of their deletion."""
-
-PATIENCE = 20.0
-"""Seconds after which something that was to happen has failed to."""
 
 
 class Echo(EncryptedJsonConsumer, AsyncWebsocketConsumer):
@@ -204,7 +201,7 @@ def key_in(response: Any) -> SessionKey | None:
     return SessionKey(kid=bytes.fromhex(member["kid"]), psk=psk)
 
 
-class Socket(WebsocketCommunicator):
+class Socket(Communicator):
     """One `gcrypt.v2` connection, which keeps every frame that it saw.
 
     `sent` and `got` hold the frames on the wire, `told` the authenticated close and `end` the code
@@ -256,11 +253,11 @@ class Socket(WebsocketCommunicator):
     async def event(self) -> Event | None:
         """The next event of the protocol; `None` when the WebSocket was closed, with its `end`."""
         while True:
-            event = await self.receive_output(PATIENCE)
+            event = await self.receive_output()
             if event["type"] == "websocket.close":
                 reason = self.told.reason if self.told else event["reason"]
                 self.end = event["code"], reason
-                await self.wait(PATIENCE)
+                await self.wait()
                 return None
             if event["type"] == "websocket.send":
                 self.got.append(event["bytes"])
@@ -283,7 +280,7 @@ class Socket(WebsocketCommunicator):
         return self.end[0]
 
     async def leave(self) -> None:
-        await self.disconnect(timeout=PATIENCE)
+        await self.disconnect()
 
 
 # The server

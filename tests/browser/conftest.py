@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.servers import ROOT, Daphne, Site, demo_site
+from tests.servers import ROOT, Daphne, Site
 
 from .helpers import CHROMIUM_FLAGS, LogIn
 
@@ -48,16 +48,9 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database with both users and drawn secrets, to be copied."""
-    return demo_site(tmp_path_factory.mktemp("prepared")).directory
-
-
 @pytest.fixture(scope="module")
-def site(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    directory = tmp_path_factory.mktemp("site")
-    return Site(shutil.copytree(prepared, directory, dirs_exist_ok=True))
+def site(shared_demo: Site) -> Site:
+    return shared_demo
 
 
 @pytest.fixture(scope="module")

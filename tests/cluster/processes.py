@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.servers import Daphne, Redis, ServerError, ServerProcess, free_port
+from tests.servers import Daphne, Redis, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Nginx(ServerProcess):
     LISTENING = re.compile(r"start worker process \d+")
 
     def __init__(self, directory: Path, ports: Sequence[int], *, port: int = 0) -> None:
-        super().__init__(env=dict(os.environ), port=port or free_port())
+        super().__init__(env=dict(os.environ), port=port)
         self.directory = directory
         self.ports = ports
 
@@ -109,15 +109,13 @@ class Nginx(ServerProcess):
 class Cluster:
     """One Redis, `WORKERS` workers of the demo and one nginx; each may be stopped on its own.
 
-    `server` makes a worker (`Daphne` or `Uvicorn`), `port` is nginx's (0: a free one).
+    `server` makes a worker (`Daphne` or `Uvicorn`), `port` is nginx's (0: any).
     """
 
     def __init__(self, site: Site, *, server: type[WebServer] = Daphne, port: int = 0) -> None:
         self.redis = Redis()
         site = replace(site, env={**site.env, "REDIS_URL": self.redis.url})
-        self.workers = [
-            server("demo_project.asgi:application", site, port=free_port()) for _ in range(WORKERS)
-        ]
+        self.workers = [server("demo_project.asgi:application", site) for _ in range(WORKERS)]
         ports = [worker.port for worker in self.workers]
         self.nginx = Nginx(site.directory / "nginx", ports, port=port)
         self._running = ExitStack()
@@ -131,9 +129,13 @@ class Cluster:
         return self.nginx.websocket_url
 
     def __enter__(self) -> Self:
+        processes = (self.redis, *self.workers, self.nginx)
         with ExitStack() as starting:
-            for process in (self.redis, *self.workers, self.nginx):
-                starting.enter_context(process)
+            for process in processes:  # side by side, since each takes its time
+                process.launch()
+                starting.callback(process.stop)
+            for process in processes:
+                process.wait_until_it_listens()
             self._running = starting.pop_all()
         return self
 

@@ -8,9 +8,8 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -22,7 +21,7 @@ from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.client.connection import ClientConnection
 from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
 from tests.cluster.processes import Cluster
-from tests.servers import ROOT, Daphne, Redis, Uvicorn, WebServer, demo_site
+from tests.servers import ROOT, Daphne, Redis, Site, Uvicorn, WebServer
 
 pytestmark = pytest.mark.cluster
 
@@ -42,9 +41,8 @@ def layer() -> str:
 
 
 @pytest.fixture
-def cluster(server: type[WebServer], layer: str, tmp_path: Path) -> Iterator[Cluster]:
-    site = demo_site(tmp_path, LAYER=layer)
-    site = replace(site, settings="tests.cluster.settings")
+def cluster(server: type[WebServer], layer: str, demo: Site) -> Iterator[Cluster]:
+    site = replace(demo, settings="tests.cluster.settings", env={"LAYER": layer})
     with Cluster(site, server=server) as cluster:
         yield cluster
     for worker in cluster.workers:
@@ -211,12 +209,14 @@ async def test_a_redis_that_stays_away_closes_with_1013_and_clients_come_back(
 @asynccontextmanager
 async def reconnected(session: DjangoSession) -> AsyncIterator[Client]:
     """Try again, as a page does, until the server takes the connection."""
-    while True:
-        try:
-            async with session.connect(PATH):
-                break
-        except GcryptError:
-            await asyncio.sleep(0.1)
+
+    async def knock() -> None:
+        while True:
+            with suppress(GcryptError):
+                async with session.connect(PATH):
+                    return
+
+    await asyncio.wait_for(knock(), DEADLINE)
     async with chatting(session) as client:
         yield client
 
@@ -224,12 +224,15 @@ async def reconnected(session: DjangoSession) -> AsyncIterator[Client]:
 class Listener:
     """A page that reconnects, and that compares what it hears with what was announced."""
 
-    def __init__(self, session: DjangoSession, answers: dict[int, int]) -> None:
+    def __init__(
+        self, session: DjangoSession, answers: dict[int, int], redis_runs: asyncio.Event
+    ) -> None:
         self.heard: list[int] = []
         self.missed = 0
         self.closed_with: list[int] = []
         self._session = session
         self._answers = answers  # the HTTP status of each announcement
+        self._redis_runs = redis_runs
         self._news = asyncio.Event()
 
     async def listen(self) -> None:
@@ -239,7 +242,7 @@ class Listener:
                     await self._follow(client)
             except ConnectionClosed as error:
                 self.closed_with.append(error.code)
-                await asyncio.sleep(0.1)  # as a page waits before it tries again
+                await self._redis_runs.wait()  # to try earlier would only be refused again
 
     async def _follow(self, client: Client) -> None:
         last = None
@@ -274,15 +277,19 @@ async def test_a_redis_that_is_killed_under_load_causes_no_wrong_delivery_and_no
 ) -> None:
     first, second, third = cluster.workers
     answers: dict[int, int] = {}
+    refused, redis_runs = asyncio.Event(), asyncio.Event()
+    redis_runs.set()
 
     async def load() -> None:
         while True:
             number = len(answers)
             answers[number] = 200  # it may be heard before the view has answered
             answers[number] = await announce(third, str(number))
+            if answers[number] == 503:
+                refused.set()
 
     listeners = [
-        Listener(await log_in(worker.url, user), answers)
+        Listener(await log_in(worker.url, user), answers, redis_runs)
         for worker, user in ((first, "alice"), (second, "bob"))
     ]
     tasks = [asyncio.create_task(each.listen()) for each in listeners]
@@ -290,11 +297,12 @@ async def test_a_redis_that_is_killed_under_load_causes_no_wrong_delivery_and_no
     try:
         for each in listeners:
             await each.hears(lambda number: number > 5)
+        redis_runs.clear()
         cluster.redis.kill()
         killed_at = len(answers)
-        while 503 not in answers.values():  # noqa: ASYNC110 - the view tells nobody else
-            await asyncio.sleep(0.01)
+        await asyncio.wait_for(refused.wait(), DEADLINE)
         cluster.redis.start()
+        redis_runs.set()
         for each in listeners:
             await each.hears(lambda number: number > killed_at + 20)
     finally:

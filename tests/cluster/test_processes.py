@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from tests.cluster.processes import WORKERS, Cluster
-from tests.servers import demo_site
+from tests.servers import Site
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(demo_site(tmp_path)) as cluster:
+def cluster(demo: Site) -> Iterator[Cluster]:
+    with Cluster(demo) as cluster:
         yield cluster
 
 

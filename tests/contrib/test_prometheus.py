@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import channel_layers
-from channels.testing import WebsocketCommunicator
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
@@ -15,6 +14,7 @@ from gcrypt_channels.layers.envelope import Kind, layer_group
 from gcrypt_channels.layers.sender import current_sender
 from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+from tests.communicators import Communicator
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,13 +37,11 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     return registry
 
 
-def client(
-    *subprotocols: str, profiles: tuple[Profile, ...] = ("gcrypt.v1",)
-) -> WebsocketCommunicator:
+def client(*subprotocols: str, profiles: tuple[Profile, ...] = ("gcrypt.v1",)) -> Communicator:
     application = GcryptMiddleware(
         Consumer.as_asgi(), profiles=profiles, resolver=lambda scope: Keyring.derive("anyone")
     )
-    return WebsocketCommunicator(application, "/ws/", subprotocols=list(subprotocols))
+    return Communicator(application, "/ws/", subprotocols=list(subprotocols))
 
 
 def value(registry: CollectorRegistry, name: str, **labels: Any) -> float | None:

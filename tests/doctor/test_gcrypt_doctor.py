@@ -19,7 +19,7 @@ from gcrypt_channels import GcryptMiddleware
 from gcrypt_channels.doctor import examine
 from tests.channel_layers import REDIS_LAYERS, core
 from tests.consumers import AsyncEchoMixinFirst, PlainEcho, SyncEchoMixinLast
-from tests.servers import Redis, free_port
+from tests.servers import Redis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -188,8 +188,8 @@ def test_a_redis_layer_is_found_to_work(site: Any, layer: Any, redis: Redis) -> 
     assert found["channel layer"].level is INFO
 
 
-def test_a_redis_layer_that_cannot_be_reached_is_a_failure(site: Any) -> None:
-    site.CHANNEL_LAYERS = {"default": core(f"redis://127.0.0.1:{free_port()}/0")}
+def test_a_redis_layer_that_cannot_be_reached_is_a_failure(site: Any, closed_port: int) -> None:
+    site.CHANNEL_LAYERS = {"default": core(f"redis://127.0.0.1:{closed_port}/0")}
     assert the_fault("channel layer").level is ERROR
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from websockets.typing import Origin, Subprotocol
 from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.exceptions import ConnectionClosed
 from tests.interop.capture import Capture, payloads
-from tests.servers import Daphne, Uvicorn, WebServer, demo_site
+from tests.servers import Daphne, Site, Uvicorn, WebServer
 
 pytestmark = pytest.mark.interop
 
@@ -25,11 +26,8 @@ IN_THE_CLEAR = "this canary is to be found"
 
 
 @pytest.fixture(scope="module", params=[Daphne, Uvicorn], ids=["daphne", "uvicorn"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebServer]:
-    site = demo_site(tmp_path_factory.mktemp("site"))
-    site.settings = "tests.interop.site_settings"
+def server(request: pytest.FixtureRequest, shared_demo: Site) -> Iterator[WebServer]:
+    site = replace(shared_demo, settings="tests.interop.site_settings")
     with request.param("tests.interop.site:application", site) as running:
         yield running
 

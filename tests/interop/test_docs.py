@@ -1,9 +1,11 @@
-"""Code in the documents that other programs read: JavaScript and shell."""
+"""Code in the documents that other programs read: JavaScript, shell and a type checker."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,35 @@ def test_javascript_in_the_documents_is_javascript(
     file.write_text(text, encoding="utf-8")
     checked = subprocess.run(["node", "--check", file], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
+
+
+IMPORTS = """
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from gcrypt_channels import EncryptedJsonConsumer
+"""
+
+
+def test_the_consumers_in_the_documents_pass_a_type_checker(tmp_path: Path) -> None:
+    consumers = [
+        block.text
+        for document in DOCUMENTS
+        for block in blocks(document, "python")
+        if "JsonWebsocketConsumer):" in block.text
+    ]
+    assert consumers
+    files = [tmp_path / f"consumers_{number}.py" for number in range(len(consumers))]
+    for file, text in zip(files, consumers, strict=True):
+        file.write_text(IMPORTS + text, encoding="utf-8")
+    options = ["--config-file=", "--follow-imports=silent"]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *files],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_openssl_opens_the_frame_on_the_protocol_page() -> None:

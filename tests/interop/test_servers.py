@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from gcrypt_channels.exceptions import ConnectionClosed, MessageTooBig
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
-from tests.servers import Daphne, Uvicorn, WebServer, demo_site
+from tests.servers import Daphne, Site, Uvicorn, WebServer
 
 pytestmark = pytest.mark.interop
 
@@ -28,11 +29,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module", params=[Daphne, Uvicorn], ids=["daphne", "uvicorn"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebServer]:
-    site = demo_site(tmp_path_factory.mktemp("site"))
-    site.settings = "tests.interop.site_settings"
+def server(request: pytest.FixtureRequest, shared_demo: Site) -> Iterator[WebServer]:
+    site = replace(shared_demo, settings="tests.interop.site_settings")
     with request.param("tests.interop.site:application", site) as running:
         yield running
 
@@ -283,12 +281,9 @@ async def test_a_client_that_offers_compression_is_served(
         await echo_through(alice, socket)
 
 
-async def test_uvicorn_leaves_compression_off_when_it_is_told(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    site = demo_site(tmp_path_factory.mktemp("site"))
+async def test_uvicorn_leaves_compression_off_when_it_is_told(shared_demo: Site) -> None:
     with Uvicorn(
-        "demo_project.asgi:application", site, "--ws-per-message-deflate", "false"
+        "demo_project.asgi:application", shared_demo, "--ws-per-message-deflate", "false"
     ) as server:
         alice = DjangoSession(server.url)
         await alice.login("alice", "alice-demo")

@@ -17,7 +17,7 @@ from strawberry.channels import GraphQLWSConsumer
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.protocol.profiles import Profile
-from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from tests.communicators import EncryptedCommunicator
 
 pytestmark = [pytest.mark.interop, pytest.mark.django_db(transaction=True)]
 
@@ -79,7 +79,7 @@ class TaskConsumer(AsyncAPIConsumer):  # type: ignore[misc]
 async def test_rest_framework_actions_are_answered(
     alice: User, style: str, profile: Profile
 ) -> None:
-    communicator = EncryptedWebsocketCommunicator(
+    communicator = EncryptedCommunicator(
         serve(style, TaskConsumer), "/", user=alice, profile=profile
     )
     assert await communicator.connect() == (True, None)
@@ -98,7 +98,7 @@ async def test_rest_framework_actions_are_answered(
 
 @every_style
 async def test_rest_framework_observers_hear_of_a_change(alice: User, style: str) -> None:
-    communicator = EncryptedWebsocketCommunicator(serve(style, TaskConsumer), "/", user=alice)
+    communicator = EncryptedCommunicator(serve(style, TaskConsumer), "/", user=alice)
     await communicator.connect()
     await communicator.send_json_to({"action": "listen", "request_id": 1})
     received = [await communicator.receive_json_from() for _ in range(2)]
@@ -108,7 +108,7 @@ async def test_rest_framework_observers_hear_of_a_change(alice: User, style: str
 
 @pytest.mark.parametrize("style", ["mixin first", "mixin last"])
 async def test_rest_framework_closes_on_what_is_not_json(alice: User, style: str) -> None:
-    communicator = EncryptedWebsocketCommunicator(serve(style, TaskConsumer), "/", user=alice)
+    communicator = EncryptedCommunicator(serve(style, TaskConsumer), "/", user=alice)
     await communicator.connect()
     await communicator.send_to(text_data="{")
     assert (await communicator.receive_output())["code"] == 4400
@@ -138,11 +138,9 @@ class Subscription:
 SCHEMA = strawberry.Schema(query=Query, subscription=Subscription)
 
 
-def graphql(alice: User, style: str, *subprotocols: str) -> EncryptedWebsocketCommunicator:
+def graphql(alice: User, style: str, *subprotocols: str) -> EncryptedCommunicator:
     application = serve(style, GraphQLWSConsumer, schema=SCHEMA)
-    return EncryptedWebsocketCommunicator(
-        application, "/graphql", subprotocols=subprotocols, user=alice
-    )
+    return EncryptedCommunicator(application, "/graphql", subprotocols=subprotocols, user=alice)
 
 
 @every_style

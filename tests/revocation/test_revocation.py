@@ -34,7 +34,7 @@ from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.events import Text
 from gcrypt_channels.revocation import revocation
 from gcrypt_channels.revocation.revocation import disconnect_session_sync, disconnect_user_sync
-from tests.servers import ROOT, free_port
+from tests.servers import ROOT
 from tests.visitors import IN_DATABASE, Echo, Quiet, Visitor, announced, site, sweep_now
 
 # What Django tells of
@@ -277,12 +277,12 @@ async def test_a_receiver_that_fails_does_not_fail_the_logout(
 
 
 async def test_a_channel_layer_that_is_down_delays_no_logout_and_keeps_no_socket_here(
-    db_engine: None, settings: Any, caplog: pytest.LogCaptureFixture
+    db_engine: None, settings: Any, caplog: pytest.LogCaptureFixture, closed_port: int
 ) -> None:
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [f"redis://127.0.0.1:{free_port()}/0"]},
+            "CONFIG": {"hosts": [f"redis://127.0.0.1:{closed_port}/0"]},
         }
     }
     alice = await Visitor.logged_in("alice")
@@ -296,12 +296,12 @@ async def test_a_channel_layer_that_is_down_delays_no_logout_and_keeps_no_socket
 
 
 async def test_an_application_hears_that_a_channel_layer_is_down(
-    db_engine: None, settings: Any
+    db_engine: None, settings: Any, closed_port: int
 ) -> None:
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [f"redis://127.0.0.1:{free_port()}/0"]},
+            "CONFIG": {"hosts": [f"redis://127.0.0.1:{closed_port}/0"]},
         }
     }
     alice = await Visitor.logged_in("alice")
