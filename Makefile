@@ -24,6 +24,10 @@ lint types floors javascript: ## run one stage of the proof
 	@scripts/setup test
 	@scripts/test $@
 
+client: ## build the browser client from js/src
+	@scripts/setup test
+	@npm run --silent build
+
 coverage: ## run the Python tests and write htmlcov/index.html
 	@scripts/setup test
 	@scripts/test python
@@ -46,4 +50,4 @@ clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo cluster test lint types floors javascript coverage vectors bench docs-shots clean
+.PHONY: help demo cluster test lint types floors javascript client coverage vectors bench docs-shots clean

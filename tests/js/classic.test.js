@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
-
-import { Crypt, EncryptedWebSocket } from "gcrypt-channels";
 import WebSocket from "ws";
+import { Crypt, EncryptedWebSocket } from "#client";
 
 import { startServer } from "./peer.js";
 import { listen } from "./wire.js";
@@ -46,7 +45,10 @@ suite("gcrypt.v1", () => {
   }
 
   test("fetches its passphrase from the key endpoint", async (t) => {
-    const { url, keyUrl } = await startServer(t, echo, () => [200, { "gcrypt.v1": { passphrase } }]);
+    const { url, keyUrl } = await startServer(t, echo, () => [
+      200,
+      { "gcrypt.v1": { passphrase } },
+    ]);
     const socket = new EncryptedWebSocket(url, [], { WebSocket, profile: "gcrypt.v1", keyUrl });
     const { next } = listen(socket);
     await next();
@@ -56,9 +58,14 @@ suite("gcrypt.v1", () => {
 
   test("offers its profile before the application's subprotocols", async (t) => {
     let offers;
-    const { socket } = await opened(t, (connection) => {
-      offers = connection.request.headers["sec-websocket-protocol"];
-    }, options, ["json"]);
+    const { socket } = await opened(
+      t,
+      (connection) => {
+        offers = connection.request.headers["sec-websocket-protocol"];
+      },
+      options,
+      ["json"],
+    );
     assert.equal(offers, "gcrypt.v1,json");
     assert.equal(socket.protocol, "");
   });
@@ -72,7 +79,14 @@ suite("gcrypt.v1", () => {
 
   test("refuses what is not JSON text, at once", async (t) => {
     const { socket } = await opened(t, echo);
-    for (const data of ["", "{", "text", new Uint8Array([49]), new ArrayBuffer(1), new Blob(["1"])]) {
+    for (const data of [
+      "",
+      "{",
+      "text",
+      new Uint8Array([49]),
+      new ArrayBuffer(1),
+      new Blob(["1"]),
+    ]) {
       assert.throws(() => socket.send(data), { name: "GcryptError", code: "not-json" });
     }
     assert.equal(socket.readyState, socket.OPEN);
@@ -97,7 +111,10 @@ suite("gcrypt.v1", () => {
     assert.deepEqual([events.seen[3].code, wire.code], [4400, 4400]);
   });
 
-  for (const [name, frame] of [["binary", Buffer.from("1")], ["plaintext", '{"id":1}']]) {
+  for (const [name, frame] of [
+    ["binary", Buffer.from("1")],
+    ["plaintext", '{"id":1}'],
+  ]) {
     test(`ends at a ${name} frame`, async (t) => {
       const { events } = await opened(t, (connection) => connection.raw(frame));
       assert.deepEqual(await events.types(), ["open", "error", "close"]);
@@ -124,7 +141,12 @@ suite("gcrypt.v1", () => {
 
   test("needs no WebCrypto with the page's own g-crypt", async (t) => {
     const { value } = { value: globalThis.crypto };
-    const set = (crypto) => Object.defineProperty(globalThis, "crypto", { value: crypto, configurable: true, writable: true });
+    const set = (crypto) =>
+      Object.defineProperty(globalThis, "crypto", {
+        value: crypto,
+        configurable: true,
+        writable: true,
+      });
     t.after(() => set(value));
     const { url } = await startServer(t, echo);
     set({ getRandomValues: value.getRandomValues.bind(value) });
@@ -140,11 +162,15 @@ suite("gcrypt.v1", () => {
     const { url } = await startServer(t, echo);
     const socket = new EncryptedWebSocket(url, [], { ...options, inspect: true });
     const frames = [];
-    socket.onframe = ({ direction, kind, data, plaintext }) => frames.push([direction, kind, server.decrypt(data), plaintext]);
+    socket.onframe = ({ direction, kind, data, plaintext }) =>
+      frames.push([direction, kind, server.decrypt(data), plaintext]);
     const { next } = listen(socket);
     await next();
     socket.send("1");
     await next();
-    assert.deepEqual(frames, [["outbound", "TEXT", 1, "1"], ["inbound", "TEXT", [1], "[1]"]]);
+    assert.deepEqual(frames, [
+      ["outbound", "TEXT", 1, "1"],
+      ["inbound", "TEXT", [1], "[1]"],
+    ]);
   });
 });

@@ -3,11 +3,20 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { inspect } from "node:util";
-
-import { EncryptedWebSocket, GcryptError } from "gcrypt-channels";
 import WebSocket from "ws";
+import { EncryptedWebSocket, GcryptError } from "#client";
 
-import { BINARY, CONTROL, HELLO, Handshake, MORE, PADDED, TEXT, newKey, startServer } from "./peer.js";
+import {
+  BINARY,
+  CONTROL,
+  Handshake,
+  HELLO,
+  MORE,
+  newKey,
+  PADDED,
+  startServer,
+  TEXT,
+} from "./peer.js";
 import { listen, wireClass } from "./wire.js";
 
 const key = newKey();
@@ -44,8 +53,14 @@ suite("opening", () => {
       ["graphql-transport-ws", "json"],
     );
     assert.equal(seen.offers, `gcrypt.v2,gcrypt.kid.${key.json.kid}`);
-    assert.deepEqual(seen.answer, { subprotocols: ["graphql-transport-ws", "json"], max_message: 4096 });
-    assert.deepEqual([socket.protocol, socket.profile, socket.extensions], ["json", "gcrypt.v2", ""]);
+    assert.deepEqual(seen.answer, {
+      subprotocols: ["graphql-transport-ws", "json"],
+      max_message: 4096,
+    });
+    assert.deepEqual(
+      [socket.protocol, socket.profile, socket.extensions],
+      ["json", "gcrypt.v2", ""],
+    );
   });
 
   test("waits for the application's accept", async (t) => {
@@ -70,9 +85,12 @@ suite("opening", () => {
   test("takes one HELLO", async () => {
     const Wire = wireClass();
     const made = Wire.next();
-    const { types } = listen(new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Wire }));
+    const { types } = listen(
+      new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Wire }),
+    );
     const wire = await made;
-    const hello = () => Buffer.concat([Buffer.of(HELLO), key.kid, new Handshake(key.psk, key.kid).write("{}")]);
+    const hello = () =>
+      Buffer.concat([Buffer.of(HELLO), key.kid, new Handshake(key.psk, key.kid).write("{}")]);
     wire.deliver(hello());
     wire.deliver(hello());
     assert.deepEqual(await types(), ["error", "close"]);
@@ -94,7 +112,12 @@ suite("messages", () => {
     const { socket, events } = await opened(t, echo);
     const bytes = Uint8Array.of(0, 1, 254, 255);
     const sent = ["text", "", "grüße 😀", "\ufeffmark", bytes.buffer, bytes, new Uint8Array(0)];
-    sent.push(bytes.subarray(1, 3), new DataView(bytes.buffer, 1, 2), new Blob(["blob"]), new Blob([]));
+    sent.push(
+      bytes.subarray(1, 3),
+      new DataView(bytes.buffer, 1, 2),
+      new Blob(["blob"]),
+      new Blob([]),
+    );
     for (const type of ["blob", "arraybuffer"]) {
       socket.binaryType = type;
       for (const data of sent) {
@@ -104,7 +127,9 @@ suite("messages", () => {
         if (typeof data === "string") assert.equal(echoed, data);
         else {
           assert.ok(echoed instanceof (type === "blob" ? Blob : ArrayBuffer));
-          const [got, expected] = await Promise.all([echoed, data].map((each) => new Response(each).arrayBuffer()));
+          const [got, expected] = await Promise.all(
+            [echoed, data].map((each) => new Response(each).arrayBuffer()),
+          );
           assert.deepEqual(got, expected);
         }
       }
@@ -123,7 +148,8 @@ suite("messages", () => {
     socket.send(bytes);
     socket.send(bytes.buffer);
     bytes.fill(9);
-    for (let i = 0; i < 2; i++) assert.deepEqual(new Uint8Array((await events.next()).data), Uint8Array.of(1, 2, 3));
+    for (let i = 0; i < 2; i++)
+      assert.deepEqual(new Uint8Array((await events.next()).data), Uint8Array.of(1, 2, 3));
   });
 
   test("stay in order both ways, blobs among them, and before the close", async (t) => {
@@ -138,7 +164,10 @@ suite("messages", () => {
     for (let i = 0; i < count; i++) socket.send(i % 3 ? String(i) : new Blob([String(i)]));
     assert.deepEqual(await events.types(), ["open", ...Array(count).fill("message"), "close"]);
     assert.deepEqual(received, [...Array(count).keys()]);
-    assert.deepEqual(events.seen.slice(1, -1).map(({ data }) => Number(data)), received);
+    assert.deepEqual(
+      events.seen.slice(1, -1).map(({ data }) => Number(data)),
+      received,
+    );
   });
 
   // The vectors rekey both directions, sooner; this one is about the interval.
@@ -176,7 +205,9 @@ suite("messages", () => {
     for (const message of [big, await big.arrayBuffer()]) {
       socket.send(message);
       const { data: echoed } = await events.next();
-      assert.ok(Buffer.from(await echoed.arrayBuffer()).equals(Buffer.from(await big.arrayBuffer())));
+      assert.ok(
+        Buffer.from(await echoed.arrayBuffer()).equals(Buffer.from(await big.arrayBuffer())),
+      );
     }
     assert.equal(types.length, 40);
     assert.deepEqual(types[0], [BINARY | MORE, 262144]);
@@ -203,7 +234,12 @@ suite("messages", () => {
     socket.send(new Uint8Array(1023));
     socket.send(new Uint8Array(262144));
     while (sizes.length < 4) await new Promise(setImmediate);
-    assert.deepEqual(sizes, [[PADDED, 1024], [PADDED, 1024], [PADDED, 262144], [PADDED, 2]]);
+    assert.deepEqual(sizes, [
+      [PADDED, 1024],
+      [PADDED, 1024],
+      [PADDED, 262144],
+      [PADDED, 2],
+    ]);
   });
 
   test("count in bufferedAmount until they are handed on", async (t) => {
@@ -229,7 +265,10 @@ suite("messages", () => {
     );
     assert.deepEqual(await events.types(), ["open", "error", "close"]);
     assert.equal(events.seen[1].error.code, "message-too-big");
-    assert.deepEqual([events.seen[2].code, told], [1009, { type: "close", code: 1009, reason: "" }]);
+    assert.deepEqual(
+      [events.seen[2].code, told],
+      [1009, { type: "close", code: 1009, reason: "" }],
+    );
   });
 
   test("that were lost are told as gaps", async (t) => {
@@ -337,7 +376,10 @@ suite("the end", () => {
     assert.equal(socket.readyState, socket.CLOSING);
     assert.deepEqual(seen, []); // events come later, as a WebSocket's do
     assert.deepEqual(await types(), ["error", "close"]);
-    assert.deepEqual([seen[0].error.code, seen[1].code, seen[1].wasClean], ["aborted", 1006, false]);
+    assert.deepEqual(
+      [seen[0].error.code, seen[1].code, seen[1].wasClean],
+      ["aborted", 1006, false],
+    );
   });
 
   test("before the opening stays the end, though the accept is on its way", async () => {
@@ -367,12 +409,19 @@ suite("the end", () => {
     assert.deepEqual([seen[1].code, seen[1].reason, seen[1].authentic], [4403, "not here", true]);
   });
 
-  for (const [code, expected] of [[4401, "unauthorized"], [4406, "connection-failed"], [1013, "connection-failed"]]) {
+  for (const [code, expected] of [
+    [4401, "unauthorized"],
+    [4406, "connection-failed"],
+    [1013, "connection-failed"],
+  ]) {
     test(`is reported when the server closes with ${code} before the handshake`, async (t) => {
       const { url } = await startServer(t, (connection) => connection.socket.close(code));
       const { seen, types } = listen(new EncryptedWebSocket(url, [], options));
       assert.deepEqual(await types(), ["error", "close"]);
-      assert.deepEqual([seen[0].error.code, seen[1].code, seen[1].authentic], [expected, code, false]);
+      assert.deepEqual(
+        [seen[0].error.code, seen[1].code, seen[1].authentic],
+        [expected, code, false],
+      );
     });
   }
 
@@ -387,7 +436,9 @@ suite("the end", () => {
 
   test("comes when the handshake takes too long", async (t) => {
     const { url } = await startServer(t, () => {});
-    const { seen, types } = listen(new EncryptedWebSocket(url, [], { ...options, handshakeTimeout: 50 }));
+    const { seen, types } = listen(
+      new EncryptedWebSocket(url, [], { ...options, handshakeTimeout: 50 }),
+    );
     assert.deepEqual(await types(), ["error", "close"]);
     assert.deepEqual([seen[0].error.code, seen[1].code], ["timeout", 4408]);
   });
@@ -420,7 +471,10 @@ suite("the end", () => {
 
   const wrong = {
     "longer than a frame may be": [TEXT, "x".repeat(262145)],
-    "a control message that claims to go on": [CONTROL | MORE, '{"type":"gap","group":"room","missed":1}'],
+    "a control message that claims to go on": [
+      CONTROL | MORE,
+      '{"type":"gap","group":"room","missed":1}',
+    ],
   };
   for (const [name, [type, plaintext]] of Object.entries(wrong)) {
     test(`comes with 4400 when a frame is ${name}`, async (t) => {
@@ -456,14 +510,25 @@ suite("the surface of a WebSocket", () => {
   test("has the constants", () => {
     const socket = make("ws://localhost/");
     const names = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"];
-    assert.deepEqual(names.map((name) => EncryptedWebSocket[name]), [0, 1, 2, 3]);
-    assert.deepEqual(names.map((name) => socket[name]), [0, 1, 2, 3]);
+    assert.deepEqual(
+      names.map((name) => EncryptedWebSocket[name]),
+      [0, 1, 2, 3],
+    );
+    assert.deepEqual(
+      names.map((name) => socket[name]),
+      [0, 1, 2, 3],
+    );
     assert.equal(socket.binaryType, "blob");
-    for (const type of ["open", "message", "error", "close", "gap", "frame"]) assert.equal(socket[`on${type}`], null);
+    for (const type of ["open", "message", "error", "close", "gap", "frame"])
+      assert.equal(socket[`on${type}`], null);
   });
 
   test("resolves URLs", (t) => {
-    globalThis.document = { baseURI: "https://example.org/a/b?c", getElementById: () => null, cookie: "" };
+    globalThis.document = {
+      baseURI: "https://example.org/a/b?c",
+      getElementById: () => null,
+      cookie: "",
+    };
     t.after(() => delete globalThis.document);
     assert.equal(make("/ws/?x=http").url, "wss://example.org/ws/?x=http");
     assert.equal(make("ws").url, "wss://example.org/a/ws");
@@ -500,9 +565,13 @@ suite("the surface of a WebSocket", () => {
         resolve(error.message);
       });
     });
-    socket.addEventListener("message", () => {
-      throw new Error("of the page");
-    }, { once: true });
+    socket.addEventListener(
+      "message",
+      () => {
+        throw new Error("of the page");
+      },
+      { once: true },
+    );
     socket.send("1");
     await events.next();
     assert.equal(await thrown, "of the page");
@@ -513,7 +582,9 @@ suite("the surface of a WebSocket", () => {
 
   test("comes as a class with options", async (t) => {
     const { url } = await startServer(t, echo);
-    const Special = EncryptedWebSocket.with({ ...options, handshakeTimeout: 5000 }).with({ padding: true });
+    const Special = EncryptedWebSocket.with({ ...options, handshakeTimeout: 5000 }).with({
+      padding: true,
+    });
     const socket = new Special(url, "json");
     assert.ok(socket instanceof EncryptedWebSocket);
     assert.equal(Special.CLOSED, 3);
@@ -548,7 +619,10 @@ suite("inspection", () => {
       ["inbound", "BINARY", Uint8Array.of(7)],
       ["outbound", "CONTROL", '{"type":"close","code":1000,"reason":"bye"}'],
     ]);
-    assert.deepEqual(frames.map(({ data }) => data[0]), [1, 2, 0x12, 0x10, 0x10, 0x11, 0x11, 0x12]);
+    assert.deepEqual(
+      frames.map(({ data }) => data[0]),
+      [1, 2, 0x12, 0x10, 0x10, 0x11, 0x11, 0x12],
+    );
   });
 
   test("is off unless asked for", async (t) => {
@@ -565,6 +639,9 @@ suite("inspection", () => {
     const shown = inspect(socket, { depth: 12, showHidden: true }) + JSON.stringify(socket);
     assert.ok(!shown.includes(key.json.psk));
     assert.ok(!shown.includes(key.psk.toString("hex")));
-    assert.deepEqual(Object.values(socket).filter((value) => typeof value === "object" && value !== null), []);
+    assert.deepEqual(
+      Object.values(socket).filter((value) => typeof value === "object" && value !== null),
+      [],
+    );
   });
 });

@@ -97,11 +97,13 @@ function outcomeCell({ delivered, code, reason }) {
 const outcomeOf = (socket) =>
   new Promise((resolve) => {
     socket.addEventListener("message", () => resolve({ delivered: true }), { once: true });
-    socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }), { once: true });
+    socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }), {
+      once: true,
+    });
   });
 
 /** The other user, logged in on the server's side, on a connection of his own. */
-async function sendAsOther(profile, frame) {
+async function sendAsOther(_profile, frame) {
   const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const response = await fetch("/inspector/trespass/", {
     method: "POST",
@@ -146,7 +148,8 @@ function start(profile, status) {
         links[profile].raw = raw;
       },
       frame: ({ direction, kind, data }) => {
-        if (kind === "TEXT") awaited[profile][direction].shift()?.showFrame(profile, direction, data);
+        if (kind === "TEXT")
+          awaited[profile][direction].shift()?.showFrame(profile, direction, data);
       },
     },
   });
