@@ -99,3 +99,11 @@ export function toBase64(bytes) {
  * @throws {GcryptError} `not-json` for a value that has none, such as `undefined`
  */
 export const toJSON = (value) => JSON.stringify(value) ?? fail("not-json");
+
+/**
+ * Whether a value is a text that UTF-8 can carry.
+ *
+ * @param {unknown} value
+ * @returns {value is string}
+ */
+export const isText = (value) => typeof value === "string" && value.isWellFormed();

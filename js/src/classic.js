@@ -2,10 +2,20 @@
 
 /**
  * @import { Bytes } from "./internal.d.ts"
- * @import { AsyncCipher, CryptConstructor } from "./types.d.ts"
+ * @import { AsyncCipher, Cipher, CryptConstructor } from "./types.d.ts"
  */
 
-import { concat, fromBase64, fromHex, fromUtf8, toBase64, toHex, toJSON, toUtf8 } from "./bytes.js";
+import {
+  concat,
+  fromBase64,
+  fromHex,
+  fromUtf8,
+  isText,
+  toBase64,
+  toHex,
+  toJSON,
+  toUtf8,
+} from "./bytes.js";
 import { fail } from "./errors.js";
 import { md5 } from "./md5.js";
 import { importKey, webCrypto } from "./webcrypto.js";
@@ -51,7 +61,7 @@ async function sealText(passphrase, json) {
  *
  * @param {Bytes} passphrase
  * @param {string} frame
- * @returns {Promise<string>} the text in it
+ * @returns {Promise<{ json: string, value: unknown }>} the JSON text in it, and the value of that
  * @throws {GcryptError} `decryption-failed`, whichever check failed
  */
 async function openText(passphrase, frame) {
@@ -71,7 +81,8 @@ async function openText(passphrase, frame) {
       btoa(atob(ct)) === ct
     ) {
       const plaintext = await webCrypto().decrypt({ name: "AES-CBC", iv }, key, fromBase64(ct));
-      return fromUtf8(new Uint8Array(plaintext));
+      const json = fromUtf8(new Uint8Array(plaintext));
+      return { json, value: JSON.parse(json) };
     }
   } catch {
     // What is wrong with a frame is not told.
@@ -80,24 +91,49 @@ async function openText(passphrase, frame) {
 }
 
 /**
+ * The passphrases of our own `Crypt` objects, which show none themselves.
+ *
+ * @type {WeakMap<Cipher, Bytes>}
+ */
+const passphrases = new WeakMap();
+
+/**
  * @param {string} passphrase
  * @returns {AsyncCipher}
  */
 function createCipher(passphrase) {
-  if (!passphrase) throw new TypeError("no passphrase");
+  // UTF-8 would turn any lone surrogate into the same U+FFFD.
+  if (!passphrase || !isText(passphrase)) throw new TypeError("not a passphrase");
   const secret = toUtf8(passphrase);
-  return {
-    encrypt: async (value) => sealText(secret, toJSON(value)),
-    decrypt: async (text) => {
-      const json = await openText(secret, text);
-      try {
-        return JSON.parse(json);
-      } catch {
-        return fail("decryption-failed");
-      }
-    },
+  const cipher = {
+    encrypt: async (/** @type {unknown} */ value) => sealText(secret, toJSON(value)),
+    decrypt: async (/** @type {string} */ text) => (await openText(secret, text)).value,
   };
+  passphrases.set(cipher, secret);
+  return cipher;
 }
 
 /** g-crypt's `Crypt`, made asynchronous. Works with and without `new`. */
 export const Crypt = /** @type {CryptConstructor} */ (createCipher);
+
+/**
+ * Seals and opens JSON texts with a `Crypt` object. Ours carries a text as it is; g-crypt's takes
+ * values, so what JavaScript cannot represent, such as large integers, is changed on its way.
+ *
+ * @internal
+ * @param {Cipher} cipher
+ * @returns {{ seal: (json: string) => Promise<string>, open: (frame: string) => Promise<string> }}
+ */
+export function textCipher(cipher) {
+  const secret = passphrases.get(cipher);
+  if (secret) {
+    return {
+      seal: (json) => sealText(secret, json),
+      open: async (frame) => (await openText(secret, frame)).json,
+    };
+  }
+  return {
+    seal: async (json) => cipher.encrypt(JSON.parse(json)),
+    open: async (frame) => toJSON(await cipher.decrypt(frame)),
+  };
+}

@@ -84,14 +84,6 @@ export function parseObject(bytes) {
 }
 
 /**
- * Whether a value is a text that UTF-8 can carry.
- *
- * @param {unknown} value
- * @returns {value is string}
- */
-export const isText = (value) => typeof value === "string" && value.isWellFormed();
-
-/**
  * Whether a value is an integer of at least 1.
  *
  * @param {unknown} value

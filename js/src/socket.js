@@ -5,7 +5,8 @@
  * @import { CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, Target } from "./types.d.ts"
  */
 
-import { concat, fromUtf8, toHex, toJSON, toUtf8 } from "./bytes.js";
+import { concat, fromUtf8, isText, toHex, toJSON, toUtf8 } from "./bytes.js";
+import { textCipher } from "./classic.js";
 import { fail, GcryptError, requireValid } from "./errors.js";
 import { OwnCloseEvent, OwnEvent } from "./events.js";
 import {
@@ -15,7 +16,6 @@ import {
   FRAME_OVERHEAD,
   HELLO,
   isPositive,
-  isText,
   KIND_MASK,
   KIND_NAMES,
   MAX_FRAGMENT,
@@ -240,13 +240,14 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
   }
 
   /**
-   * gcrypt.v1: seal and open with g-crypt's object.
+   * gcrypt.v1: seal and open with a `Crypt` object.
    *
    * @param {Cipher} cipher
    */
   #useCipher(cipher) {
-    this.#seal = async (_, json) => cipher.encrypt(JSON.parse(fromUtf8(await json)));
-    this.#open = async (frame) => toUtf8(toJSON(await cipher.decrypt(frame)));
+    const { seal, open } = textCipher(cipher);
+    this.#seal = async (_, json) => seal(fromUtf8(await json));
+    this.#open = async (frame) => toUtf8(await open(frame));
   }
 
   /**

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
+import CryptoJS from "crypto-js";
 import WebSocket from "ws";
 import { Crypt, EncryptedWebSocket } from "#client";
 
@@ -43,6 +44,38 @@ suite("gcrypt.v1", () => {
       assert.equal((await events.next()).data, "[2]");
     });
   }
+
+  // What JSON.parse and JSON.stringify would change between them.
+  const EXACT = '{ "b": 76561198028033919, "a": -0, "1": 1e400, "0": 1.0, "c": "\\u00e9" }';
+  for (const name of ["a session's passphrase", "our Crypt"]) {
+    test(`carries JSON text as it is by ${name}`, async (t) => {
+      let sealed;
+      const { socket, events } = await opened(
+        t,
+        async (connection) => {
+          sealed = await connection.frame();
+          connection.raw(sealed);
+        },
+        ways[name],
+      );
+      socket.send(EXACT);
+      assert.equal((await events.next()).data, EXACT);
+      const { ct, s } = JSON.parse(sealed);
+      const params = { ciphertext: CryptoJS.enc.Base64.parse(ct), salt: CryptoJS.enc.Hex.parse(s) };
+      const text = CryptoJS.AES.decrypt(params, passphrase).toString(CryptoJS.enc.Utf8);
+      assert.equal(text, EXACT);
+    });
+  }
+
+  test("refuses a frame whose plaintext is not JSON text", async (t) => {
+    const { events } = await opened(t, (connection) => {
+      const { ciphertext, iv, salt } = CryptoJS.AES.encrypt("{id: 1}", passphrase);
+      const ct = ciphertext.toString(CryptoJS.enc.Base64);
+      connection.raw(JSON.stringify({ ct, iv: iv.toString(), s: salt.toString() }));
+    });
+    assert.deepEqual(await events.types(), ["open", "error", "close"]);
+    assert.equal(events.seen[1].error.code, "decryption-failed");
+  });
 
   test("fetches its passphrase from the key endpoint", async (t) => {
     const { url, keyUrl } = await startServer(t, echo, () => [

@@ -117,6 +117,16 @@ suite("Crypt", () => {
     await assert.rejects(Crypt("secret").encrypt(undefined), { code: "not-json" });
   });
 
+  test("takes no passphrase but a text that UTF-8 can carry", () => {
+    for (const passphrase of [undefined, null, "", 1, {}, [], ["secret"], new String("secret")]) {
+      assert.throws(() => Crypt(passphrase), TypeError);
+      assert.throws(() => new Crypt(passphrase), TypeError);
+    }
+    assert.throws(() => Crypt("\ud800"), TypeError);
+    assert.throws(() => Crypt("a\udc00b"), TypeError);
+    Crypt("\ud83d\ude00");
+  });
+
   test("shows no passphrase", async () => {
     const crypt = Crypt("a-canary-passphrase");
     const { inspect } = await import("node:util");
