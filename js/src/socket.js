@@ -133,6 +133,8 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
   /** @type {Settings} */
   #settings;
   #handshakeTimer;
+  /** Every subprotocol token of the request, in its order. @type {string[]} */
+  #offered = [];
 
   /** The socket that carries the frames; made as soon as there is a key. @type {CarrierSocket | undefined} */
   #carrier;
@@ -216,10 +218,10 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
 
   async #connect() {
     const { profile, crypt, WebSocket } = this.#settings;
-    const offers = [profile, ...(profile === V2 ? await this.#prepareSecure() : this.#protocols)];
+    this.#offered = [profile, ...(profile === V2 ? await this.#prepareSecure() : this.#protocols)];
     if (profile === V1) this.#useCipher(crypt ?? (await sessionKey(V1, this.#settings)));
     if (this.#end) return;
-    const carrier = new WebSocket(this.#url, offers);
+    const carrier = new WebSocket(this.#url, this.#offered);
     this.#carrier = carrier;
     carrier.binaryType = "arraybuffer";
     carrier.onopen = () => {
@@ -282,7 +284,12 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
       key = await sessionKey(V2, this.#settings);
       if (kid !== key.kid) fail("key-mismatch");
     }
-    const payload = toUtf8(toJSON({ subprotocols: this.#protocols, max_message: maxMessage }));
+    // The server compares these with the request that it got, so nobody on the way can change it.
+    const { hostname, pathname, search } = new URL(this.#url);
+    const request = { offered: this.#offered, host: hostname, target: pathname + search };
+    const payload = toUtf8(
+      toJSON({ subprotocols: this.#protocols, max_message: maxMessage, ...request }),
+    );
     const { opened, reply, receiving, sending } = await respond(
       key,
       hello.subarray(9),

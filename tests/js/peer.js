@@ -1,6 +1,7 @@
 // An independent server for the client's tests: gcrypt.v2 and gcrypt.v1 on node:crypto and `ws`,
 // written from docs/protocol.md and the Noise specification alone.
 
+import assert from "node:assert/strict";
 import {
   createCipheriv,
   createDecipheriv,
@@ -184,7 +185,20 @@ export class Connection {
     if (reply[0] !== REPLY) throw new Error("no REPLY");
     const { payload: answer, sending, receiving } = noise.read(reply.subarray(1));
     Object.assign(this, { sending, receiving });
-    return JSON.parse(answer);
+    const members = JSON.parse(answer);
+    this.compare(members);
+    return members;
+  }
+
+  /** Check that REPLY names the request that arrived here. */
+  compare({ offered, host, target }) {
+    const { headers, url } = this.request;
+    assert.deepEqual(
+      offered,
+      headers["sec-websocket-protocol"].split(",").map((each) => each.trim()),
+    );
+    assert.equal(host, headers.host.replace(/:\d+$/, ""));
+    assert.equal(target, url);
   }
 
   /** Greet, and accept as the application would. */

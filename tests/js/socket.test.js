@@ -53,15 +53,48 @@ suite("opening", () => {
       ["graphql-transport-ws", "json"],
     );
     assert.equal(seen.offers, `gcrypt.v2,gcrypt.kid.${key.json.kid}`);
-    assert.deepEqual(seen.answer, {
-      subprotocols: ["graphql-transport-ws", "json"],
-      max_message: 4096,
-    });
+    const { subprotocols, max_message } = seen.answer;
+    assert.deepEqual(subprotocols, ["graphql-transport-ws", "json"]);
+    assert.equal(max_message, 4096);
     assert.deepEqual(
       [socket.protocol, socket.profile, socket.extensions],
       ["json", "gcrypt.v2", ""],
     );
   });
+
+  // The peer compares them with the request that it got; here are the forms that are hard to get.
+  for (const [url, host, target] of [
+    ["wss://Example.ORG:8443", "example.org", "/"],
+    ["ws://h/a/../ws/r%C3%A4um/?id=1&x=a%20b", "h", "/ws/r%C3%A4um/?id=1&x=a%20b"],
+    [
+      "ws://b\u00fccher.example/\u00e4?\u00f6=\u{1f600}",
+      "xn--bcher-kva.example",
+      "/%C3%A4?%C3%B6=%F0%9F%98%80",
+    ],
+    ["ws://[2001:DB8::0:1]:80/ws/?", "[2001:db8::1]", "/ws/"],
+    ["http://user:word@127.1/ws/;x=1", "127.0.0.1", "/ws/;x=1"],
+  ]) {
+    test(`tells the server that it asked for ${url}`, async () => {
+      const Wire = wireClass();
+      const made = Wire.next();
+      const socket = new EncryptedWebSocket(url, "json", { ...options, WebSocket: Wire });
+      const { types } = listen(socket);
+      const wire = await made;
+      const noise = new Handshake(key.psk, key.kid);
+      wire.deliver(Buffer.concat([Buffer.of(HELLO), key.kid, noise.write("{}")]));
+      const reply = await wire.frame(0);
+      const members = JSON.parse(noise.read(Buffer.from(reply.subarray(1))).payload);
+      assert.deepEqual(members, {
+        subprotocols: ["json"],
+        max_message: 1048576,
+        offered: ["gcrypt.v2", `gcrypt.kid.${key.json.kid}`],
+        host,
+        target,
+      });
+      socket.close();
+      await types();
+    });
+  }
 
   test("waits for the application's accept", async (t) => {
     let accept;
@@ -609,9 +642,16 @@ suite("inspection", () => {
     socket.close(1000, "bye");
     await next();
     const shown = frames.map(({ direction, kind, plaintext }) => [direction, kind, plaintext]);
+    const reply = JSON.stringify({
+      subprotocols: ["json"],
+      max_message: 1048576,
+      offered: ["gcrypt.v2", `gcrypt.kid.${key.json.kid}`],
+      host: "127.0.0.1",
+      target: "/ws/",
+    });
     assert.deepEqual(shown, [
       ["inbound", "HELLO", '{"max_message":1048576}'],
-      ["outbound", "REPLY", '{"subprotocols":["json"],"max_message":1048576}'],
+      ["outbound", "REPLY", reply],
       ["inbound", "CONTROL", '{"type":"accept","subprotocol":null}'],
       ["outbound", "TEXT", "text"],
       ["inbound", "TEXT", "text"],

@@ -19,12 +19,16 @@ async function begin(t, vector) {
   const Wire = wireClass();
   const made = Wire.next();
   const reply = vector.steps.find(({ event }) => event === "reply");
-  const socket = new EncryptedWebSocket("ws://localhost/", reply?.subprotocols, {
-    WebSocket: Wire,
-    key: { kid: vector.kid, psk: hex(vector.psk).toString("base64url") },
-    maxMessage: vector.client_max_message,
-    padding: vector.padding,
-  });
+  const socket = new EncryptedWebSocket(
+    `ws://${vector.host}${vector.target}`,
+    reply?.subprotocols,
+    {
+      WebSocket: Wire,
+      key: { kid: vector.kid, psk: hex(vector.psk).toString("base64url") },
+      maxMessage: vector.client_max_message,
+      padding: vector.padding,
+    },
+  );
   const wire = await made;
   wire.open();
   return { socket, wire, events: listen(socket) };
