@@ -38,6 +38,9 @@ export const FRAME_OVERHEAD = 1 + 16;
 /** A peer that names no limit accepts messages of so many bytes. */
 export const DEFAULT_MAX_MESSAGE = 1048576;
 
+/** A close's reason has at most so many bytes of UTF-8. */
+export const MAX_REASON = 123;
+
 const PADDING_MARK = 0x80;
 
 /**
@@ -90,3 +93,15 @@ export function parseObject(bytes) {
  * @returns {value is number}
  */
 export const isPositive = (value) => Number.isInteger(value) && /** @type {number} */ (value) > 0;
+
+/**
+ * Whether a close may name a code. The others have no meaning, or say that there was no close.
+ *
+ * @param {unknown} code
+ * @returns {code is number}
+ */
+export const isCloseCode = (code) =>
+  isPositive(code) &&
+  ((code >= 1000 && code <= 1003) ||
+    (code >= 1007 && code <= 1014) ||
+    (code >= 3000 && code <= 4999));

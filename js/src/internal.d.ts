@@ -1,6 +1,6 @@
 // The types that only the client itself uses.
 
-import type { AsyncCipher, Options, Profile, SessionKey } from "./types.d.ts";
+import type { AsyncCipher, ErrorCode, Options, Profile, SessionKey } from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -35,10 +35,17 @@ export interface PageConfig {
   csrfToken?: string;
 }
 
-/** What a `close` event says. */
+/** Why a connection ends, and what its `close` event says. */
 export interface End {
   code: number;
   reason: string;
   wasClean: boolean;
-  authentic: boolean;
+  /** For an `error` event before it. */
+  error?: ErrorCode;
+}
+
+/** What an `on…` attribute holds, and the listener that calls it. */
+export interface Handler {
+  value: unknown;
+  listener: (event: Event) => void;
 }

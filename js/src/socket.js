@@ -1,8 +1,8 @@
 // `EncryptedWebSocket`: the interface of a WebSocket, whose messages are sealed and opened.
 
 /**
- * @import { Bytes, End, SecureKey, Settings } from "./internal.d.ts"
- * @import { CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, Target } from "./types.d.ts"
+ * @import { Bytes, End, Handler, SecureKey, Settings } from "./internal.d.ts"
+ * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, SocketBase } from "./types.d.ts"
  */
 
 import { concat, fromUtf8, isText, toHex, toJSON, toUtf8 } from "./bytes.js";
@@ -15,10 +15,12 @@ import {
   DEFAULT_MAX_MESSAGE,
   FRAME_OVERHEAD,
   HELLO,
+  isCloseCode,
   isPositive,
   KIND_MASK,
   KIND_NAMES,
   MAX_FRAGMENT,
+  MAX_REASON,
   MORE,
   PADDED,
   pad,
@@ -31,10 +33,17 @@ import { forget, sessionKey, V1, V2 } from "./keys.js";
 import { respond } from "./noise.js";
 import { pageConfig } from "./page.js";
 import { webCrypto } from "./webcrypto.js";
+import {
+  dressAsInterface,
+  requireArgument,
+  toContent,
+  toStrings,
+  toUnsignedShort,
+  toUSVString,
+} from "./webidl.js";
 
 const KEY_URL = "/gcrypt/key/";
 const HANDSHAKE_TIMEOUT = 20000; // milliseconds
-const MAX_REASON = 123; // bytes of UTF-8
 
 const EVENTS = /** @type {const} */ (["open", "message", "error", "close", "gap", "frame"]);
 
@@ -70,7 +79,7 @@ const domError = (name) => new DOMException(name, name);
 /**
  * The absolute address of a socket, as WebSocket resolves it.
  *
- * @param {string | URL} url
+ * @param {string} url
  * @returns {string}
  * @throws {DOMException} `SyntaxError`
  */
@@ -96,36 +105,34 @@ function checkProtocols(protocols) {
 }
 
 /**
- * @param {Bytes | Blob} data
- * @returns {number} bytes
+ * Whether a page may close with a code.
+ *
+ * @param {number} code
  */
-const sizeOf = (data) => (data instanceof Blob ? data.size : data.length);
+const isPageCode = (code) => code === 1000 || (code >= 3000 && code < 5000);
 
 /**
- * @param {Bytes | Blob} data
+ * @param {Bytes | Blob} content
+ * @returns {number} bytes
+ */
+const sizeOf = (content) => (content instanceof Uint8Array ? content.length : content.size);
+
+/**
+ * @param {Bytes | Blob} content
  * @returns {Promise<Bytes>}
  */
-const readBytes = async (data) =>
-  data instanceof Blob ? new Uint8Array(await data.arrayBuffer()) : data;
+const readBytes = async (content) =>
+  content instanceof Uint8Array ? content : new Uint8Array(await content.arrayBuffer());
 
 /** A `WebSocket` whose messages are encrypted. */
-export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (EventTarget) {
-  static CONNECTING = CONNECTING;
-  static OPEN = OPEN;
-  static CLOSING = CLOSING;
-  static CLOSED = CLOSED;
-  CONNECTING = CONNECTING;
-  OPEN = OPEN;
-  CLOSING = CLOSING;
-  CLOSED = CLOSED;
-
-  extensions = "";
-  /** @type {BinaryType} */
-  binaryType = "blob";
-
+export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) {
   #state = CONNECTING;
   /** The application's subprotocol that the server chose. */
   #protocol = "";
+  /** @type {BinaryType} */
+  #binaryType = "blob";
+  /** The `on…` handlers, by type of event. @type {Map<string, Handler>} */
+  #handlers = new Map();
   /** @type {string} */
   #url;
   /** The application's subprotocols. @type {string[]} */
@@ -159,18 +166,40 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
   /** Seals a plaintext into a frame. @type {(type: number, plaintext: Bytes | Promise<Bytes>) => Promise<Bytes | string>} */
   #seal = refuse;
 
-  /** What the `close` event will say. Once it is known, nothing more is delivered. @type {End | undefined} */
+  /** Why the connection ends. The first cause counts. @type {End | undefined} */
   #end;
+  /** Whether a sealed close was sent or opened. */
+  #closeSealed = false;
+
+  static {
+    for (const type of EVENTS) {
+      Object.defineProperty(EncryptedWebSocket.prototype, `on${type}`, {
+        configurable: true,
+        /** @this {EncryptedWebSocket} */
+        get() {
+          return this.#handlers.get(type)?.value ?? null;
+        },
+        /** @this {EncryptedWebSocket} */
+        set(value) {
+          this.#setHandler(type, value);
+        },
+      });
+    }
+    // The build shortens names.
+    Object.defineProperty(EncryptedWebSocket, "name", { value: "EncryptedWebSocket" });
+    dressAsInterface(EncryptedWebSocket, "WebSocket", { CONNECTING, OPEN, CLOSING, CLOSED });
+  }
 
   // Opening
 
   /**
    * @param {string | URL} url
-   * @param {string | string[]} [protocols] the application's
+   * @param {string | Iterable<string>} [protocols] the application's
    * @param {Options} [options]
    */
   constructor(url, protocols = [], options = {}) {
     super();
+    requireArgument(arguments.length);
     const config = pageConfig();
     const {
       crypt,
@@ -182,13 +211,9 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     } = options;
     if (!crypt) webCrypto();
     this.#settings = { ...options, profile, keyUrl, maxMessage, WebSocket };
-    this.#protocols = [protocols].flat();
-    this.#url = parseUrl(url);
+    this.#protocols = toStrings(protocols);
+    this.#url = parseUrl(`${url}`);
     checkProtocols(this.#protocols);
-    for (const type of EVENTS) {
-      this[`on${type}`] = null;
-      this.addEventListener(type, (/** @type {any} */ event) => this[`on${type}`]?.(event));
-    }
     this.#handshakeTimer = setTimeout(
       () => this.#fail(new GcryptError("timeout")),
       handshakeTimeout,
@@ -207,10 +232,11 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     return class extends this {
       /**
        * @param {string | URL} url
-       * @param {string | string[]} [protocols]
+       * @param {string | Iterable<string>} [protocols]
        * @param {Options} [more]
        */
-      constructor(url, protocols, more) {
+      constructor(url, protocols = [], more = {}) {
+        requireArgument(arguments.length);
         super(url, protocols, { ...options, ...more });
       }
     };
@@ -221,7 +247,7 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     this.#offered = [profile, ...(profile === V2 ? await this.#prepareSecure() : this.#protocols)];
     if (profile === V1) this.#useCipher(crypt ?? (await sessionKey(V1, this.#settings)));
     if (this.#end) return;
-    const carrier = new WebSocket(this.#url, this.#offered);
+    const carrier = this.#createCarrier(WebSocket);
     this.#carrier = carrier;
     carrier.binaryType = "arraybuffer";
     carrier.onopen = () => {
@@ -230,15 +256,21 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     carrier.onerror = ignore; // `close` follows
     carrier.onmessage = ({ data }) =>
       this.#receive(typeof data === "string" ? data : new Uint8Array(data));
-    carrier.onclose = ({ code, reason, wasClean }) => {
-      const error = code === 4401 ? "unauthorized" : "connection-failed";
-      this.#inbound = this.#inbound
-        .then(() => {
-          const early = this.#state === CONNECTING;
-          this.#stop(code, reason, wasClean && profile === V1, early ? error : undefined);
-        })
-        .then(() => this.#finish());
+    carrier.onclose = (event) => {
+      this.#inbound = this.#inbound.then(() => this.#carrierClosed(event));
     };
+  }
+
+  /**
+   * @param {CarrierClass} WebSocket
+   * @returns {CarrierSocket}
+   */
+  #createCarrier(WebSocket) {
+    try {
+      return new WebSocket(this.#url, this.#offered);
+    } catch {
+      return fail("connection-failed"); // such as one that the page's policy forbids
+    }
   }
 
   /**
@@ -345,6 +377,21 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     return this.#protocol;
   }
 
+  /** @returns {string} always empty */
+  get extensions() {
+    return "";
+  }
+
+  /** @returns {BinaryType} the form in which bytes are delivered */
+  get binaryType() {
+    return this.#binaryType;
+  }
+
+  set binaryType(value) {
+    const type = `${value}`;
+    if (type === "blob" || type === "arraybuffer") this.#binaryType = type;
+  }
+
   /** @returns {number} bytes, those that are being sealed included */
   get bufferedAmount() {
     return this.#waiting + (this.#carrier?.bufferedAmount ?? 0);
@@ -356,31 +403,30 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
    * @throws {GcryptError} `message-too-big` for the server, or `not-json` in gcrypt.v1
    */
   send(data) {
+    requireArgument(arguments.length);
+    const message = toContent(data);
     if (this.#state === CONNECTING) throw domError("InvalidStateError");
+    const isText = typeof message === "string";
+    const content = isText ? toUtf8(message) : message;
+    if (this.#state === OPEN) this.#checkMessage(message, sizeOf(content));
+    this.#waiting += sizeOf(content);
+    if (this.#state === OPEN) this.#send(isText ? TEXT : BINARY, content);
+  }
+
+  /**
+   * @param {string | Bytes | Blob} message
+   * @param {number} size bytes
+   * @throws {GcryptError} `not-json` or `message-too-big`
+   */
+  #checkMessage(message, size) {
     if (this.profile === V1) {
       try {
-        JSON.parse(typeof data === "object" ? "" : data);
+        JSON.parse(/** @type {string} */ (typeof message === "string" ? message : ""));
       } catch {
         fail("not-json");
       }
     }
-    /** @type {Bytes | Blob} */
-    let content;
-    let kind = BINARY;
-    if (data instanceof Blob) content = data;
-    else if (data instanceof ArrayBuffer) content = new Uint8Array(data);
-    else if (ArrayBuffer.isView(data)) {
-      content = new Uint8Array(
-        /** @type {ArrayBuffer} */ (data.buffer),
-        data.byteOffset,
-        data.byteLength,
-      );
-    } else {
-      content = toUtf8(data);
-      kind = TEXT;
-    }
-    if (sizeOf(content) > this.#peerLimit) fail("message-too-big");
-    if (this.#state === OPEN) this.#send(kind, content);
+    if (size > this.#peerLimit) fail("message-too-big");
   }
 
   /**
@@ -398,13 +444,44 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
    * @param {string} [reason] at most 123 bytes of UTF-8
    * @throws {DOMException} `InvalidAccessError` or `SyntaxError` for other arguments
    */
-  close(code, reason = "") {
-    if (code !== undefined && code !== 1000 && !(code >= 3000 && code < 5000)) {
-      throw domError("InvalidAccessError");
+  close(code = undefined, reason = undefined) {
+    const state = this.#state; // a TypeError on another object
+    const number = code === undefined ? code : toUnsignedShort(code);
+    const text = reason === undefined ? "" : toUSVString(reason);
+    if (number !== undefined && !isPageCode(number)) throw domError("InvalidAccessError");
+    if (toUtf8(text).length > MAX_REASON) throw domError("SyntaxError");
+    if (state === CONNECTING) this.#fail(new GcryptError("aborted"));
+    if (state !== OPEN) return;
+    this.#state = CLOSING;
+    if (this.profile === V1) this.#closeBehind(number, text);
+    else this.#sealClose({ code: number ?? 1000, reason: text, wasClean: true });
+  }
+
+  /**
+   * A handler is a listener, in the place where it was set first.
+   *
+   * @param {string} type
+   * @param {unknown} value
+   */
+  #setHandler(type, value) {
+    const handler = this.#handlers.get(type);
+    if (Object(value) !== value) {
+      // Whatever is no object means: none.
+      if (handler) this.removeEventListener(/** @type {any} */ (type), handler.listener);
+      this.#handlers.delete(type);
+    } else if (handler) {
+      handler.value = value;
+    } else {
+      /** @type {Handler} */
+      const added = {
+        value,
+        listener: (event) => {
+          if (typeof added.value === "function") added.value.call(this, event);
+        },
+      };
+      this.#handlers.set(type, added);
+      this.addEventListener(/** @type {any} */ (type), added.listener);
     }
-    if (toUtf8(reason).length > MAX_REASON) throw domError("SyntaxError");
-    if (this.#state === CONNECTING) this.#fail(new GcryptError("aborted"));
-    this.#stop(code, reason, true);
   }
 
   // Outbound
@@ -421,7 +498,6 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     // Padding takes a byte, at least.
     const limit = secure ? MAX_FRAGMENT - (padding ? 1 : 0) : Infinity;
     const size = sizeOf(content);
-    this.#waiting += size;
     let start = 0;
     do {
       const part = content.slice(start, start + limit);
@@ -446,11 +522,15 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
       .then(async () => {
         const frame = await sealed;
         if (this.#seal === refuse) return;
-        this.#waiting -= sizeOf(part);
         this.#inspect("outbound", kind, frame, await plaintext);
         this.#carrier?.send(frame);
+        if (kind === CONTROL) this.#closeSealed = true;
+        else this.#waiting -= sizeOf(part);
       })
-      .catch(this.#fail);
+      .catch((error) => {
+        this.#seal = refuse; // the server could not open what follows
+        this.#fail(error);
+      });
   }
 
   // Inbound
@@ -461,13 +541,13 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
    * @param {string | Bytes} frame
    */
   #receive(frame) {
-    if (this.#end) return;
+    if (this.#state >= CLOSING) return;
     const opened = this.#open(frame);
     opened.catch(ignore); // until its turn
     this.#inbound = this.#inbound
       .then(async () => {
         const plaintext = await opened;
-        if (plaintext && !this.#end) this.#deliver(frame, plaintext);
+        if (plaintext && this.#state < CLOSING) this.#deliver(frame, plaintext);
       })
       .catch(this.#fail);
   }
@@ -507,7 +587,7 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
     /** @type {string | Blob | ArrayBuffer} */
     let data = bytes.buffer;
     if (kind === TEXT) data = fromUtf8(bytes);
-    else if (this.binaryType === "blob") data = new Blob([bytes]);
+    else if (this.#binaryType === "blob") data = new Blob([bytes]);
     this.dispatchEvent(new MessageEvent("message", { data, origin: new URL(this.#url).origin }));
   }
 
@@ -525,9 +605,10 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
       );
       this.#opened(/** @type {string | null} */ (subprotocol) ?? "");
     } else if (type === "close") {
-      requireValid(isPositive(code) && code >= 1000 && code < 5000);
-      requireValid(isText(reason));
-      this.#stop(code, reason, true, open ? undefined : "rejected");
+      requireValid(isCloseCode(code));
+      requireValid(isText(reason) && toUtf8(reason).length <= MAX_REASON);
+      this.#closeSealed = true;
+      this.#sealClose({ code, reason, wasClean: true, error: open ? undefined : "rejected" });
     } else if (type === "gap") {
       requireValid(open && isText(group) && group && isPositive(missed));
       this.dispatchEvent(new OwnEvent("gap", { group, missed }));
@@ -555,58 +636,102 @@ export class EncryptedWebSocket extends /** @type {{ new (): Target }} */ (Event
   // The end
 
   /**
-   * End the connection because of a failure.
+   * End the connection because of a failure. Unless the server can be told why under encryption, the
+   * keys are dropped.
    *
    * @param {unknown} cause
    */
   #fail = (cause) => {
+    if (this.#end) return;
     /** @type {ErrorCode} */
     let error = "invalid-frame";
     if (cause instanceof GcryptError) error = cause.code;
     else if (cause instanceof DOMException && cause.name === "NotSupportedError")
       error = "unsupported";
-    this.#stop(CLOSE_CODES[error] ?? 1006, "", false, error);
+    const code = CLOSE_CODES[error] ?? 1006;
+    const end = { code, reason: "", wasClean: false, error };
+    if (code === 1009 || code === 4408) {
+      this.#sealClose(end).then(() => this.#finish());
+    } else {
+      this.#end = end;
+      this.#state = CLOSING;
+      this.#seal = refuse;
+      this.#closeCarrier(code, "");
+      queueMicrotask(() => this.#finish());
+    }
   };
 
   /**
-   * End the connection. The first call decides what the `close` event says.
+   * Send a sealed close where there are keys for it, then close the carrier.
+   *
+   * @param {End} end
+   * @returns {Promise<void>} resolves when it is done
+   */
+  #sealClose(end) {
+    const { code, reason } = end;
+    this.#end = end;
+    this.#state = CLOSING;
+    if (this.profile === V2 && this.#seal !== refuse) {
+      this.#send(CONTROL, toUtf8(toJSON({ type: "close", code, reason })));
+    }
+    return this.#closeBehind(code, "");
+  }
+
+  /**
+   * Close the carrier behind what was sent.
    *
    * @param {number | undefined} code
    * @param {string} reason
-   * @param {boolean} wasClean
-   * @param {ErrorCode} [error] for an `error` event before it
    */
-  #stop(code, reason, wasClean, error) {
-    if (this.#end) return;
-    const secure = this.profile === V2;
-    this.#open = refuse;
-    this.#end = { code: code ?? 1005, reason, wasClean, authentic: wasClean && secure };
-    if (error) {
-      queueMicrotask(() =>
-        this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) })),
-      );
-    }
-    if (code === 1006 || code === 4400) this.#seal = refuse;
-    else if (secure && this.#seal !== refuse) {
-      this.#send(CONTROL, toUtf8(toJSON({ type: "close", code: code ?? 1000, reason })));
-    }
-    this.#state = CLOSING;
-    this.#outbound = this.#outbound.then(() => {
-      if (!this.#carrier) return this.#finish();
-      try {
-        this.#carrier.close(code, secure ? "" : reason);
-      } catch {
-        this.#carrier.close(); // the platform refuses the code
-      }
-    });
+  #closeBehind(code, reason) {
+    this.#outbound = this.#outbound.then(() => this.#closeCarrier(code, reason));
+    return this.#outbound;
   }
 
+  /**
+   * Only gcrypt.v1 gives a reason: it is in clear there.
+   *
+   * @param {number | undefined} code
+   * @param {string} reason
+   */
+  #closeCarrier(code, reason) {
+    try {
+      this.#carrier?.close(code, reason);
+    } catch {
+      this.#carrier?.close(); // the platform refuses the code
+    }
+  }
+
+  /**
+   * The carrier has closed. What it says counts in gcrypt.v1 alone, for anybody could have said it.
+   *
+   * @param {CloseEvent} event
+   */
+  #carrierClosed({ code, reason, wasClean }) {
+    this.#end ??=
+      this.profile === V1
+        ? { code: code ?? 1005, reason: reason ?? "", wasClean }
+        : { code: 1006, reason: "", wasClean: false };
+    if (this.#state === CONNECTING) {
+      this.#end.error = code === 4401 ? "unauthorized" : "connection-failed";
+    }
+    this.#finish();
+  }
+
+  /** Dispatch the last events, once. */
   #finish() {
-    const end = /** @type {End} */ (this.#end);
+    if (this.#state === CLOSED) return;
     clearTimeout(this.#handshakeTimer);
     this.#state = CLOSED;
     this.#seal = refuse;
-    if (end.code === 4401) forget(this.#settings.keyUrl);
-    this.dispatchEvent(new OwnCloseEvent("close", end));
+    const authentic = this.#closeSealed;
+    let { code, reason, wasClean, error } = /** @type {End} */ (this.#end);
+    if (this.profile === V2 && wasClean && !authentic) {
+      // The connection broke before this page's close could be sent.
+      [code, reason, wasClean] = [1006, "", false];
+    }
+    if (code === 4401 || error === "unauthorized") forget(this.#settings.keyUrl);
+    if (error) this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) }));
+    this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));
   }
 }

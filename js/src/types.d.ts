@@ -157,9 +157,21 @@ type Listen<ListenOptions> = <K extends keyof EventMap>(
   options?: ListenOptions | boolean,
 ) => void;
 
-/** An `EventTarget` that knows its events. */
+/** An `EventTarget` that knows its events, and the constants of a `WebSocket`. */
 export interface Target extends Handlers {
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
   addEventListener: Listen<AddEventListenerOptions>;
   removeEventListener: Listen<EventListenerOptions>;
   dispatchEvent(event: Event): boolean;
+}
+
+export interface SocketBase {
+  new (): Target;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
 }

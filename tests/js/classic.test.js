@@ -8,7 +8,7 @@ import WebSocket from "ws";
 import { Crypt, EncryptedWebSocket } from "#client";
 
 import { startServer } from "./peer.js";
-import { listen } from "./wire.js";
+import { listen, wireClass } from "./wire.js";
 
 const GCrypt = createRequire(import.meta.url)("g-crypt");
 const passphrase = "a passphrase, of words";
@@ -132,16 +132,16 @@ suite("gcrypt.v1", () => {
   });
 
   test("ends with 4400 at the first frame that does not open", async (t) => {
-    let wire;
+    let closed;
     const { events } = await opened(t, async (connection) => {
+      closed = connection.closed;
       connection.raw(server.encrypt(1));
       connection.raw(GCrypt("another").encrypt(2));
       connection.raw(server.encrypt(3));
-      wire = await connection.closed;
     });
     assert.deepEqual(await events.types(), ["open", "message", "error", "close"]);
     assert.equal(events.seen[2].error.code, "decryption-failed");
-    assert.deepEqual([events.seen[3].code, wire.code], [4400, 4400]);
+    assert.deepEqual([events.seen[3].code, (await closed).code], [4400, 4400]);
   });
 
   for (const [name, frame] of [
@@ -170,6 +170,30 @@ suite("gcrypt.v1", () => {
     const { code, reason, authentic } = await events.next();
     assert.deepEqual([code, reason, authentic], [3000, "bye", false]);
     assert.deepEqual(served, [1, { code: 3000, reason: "bye" }]);
+  });
+
+  test("says 1005 where the wire has no code", async (t) => {
+    const { socket, events } = await opened(t, (connection) => connection.socket.close());
+    assert.equal((await events.next()).code, 1005);
+    const Wire = wireClass();
+    const made = Wire.next();
+    const other = new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Wire });
+    const { next } = listen(other);
+    const wire = await made;
+    wire.open();
+    await next();
+    wire.onclose({ wasClean: true });
+    const { code, reason } = await next();
+    assert.deepEqual([code, reason, socket.readyState], [1005, "", 3]);
+  });
+
+  test("says what the wire says after close(), as a WebSocket does", async (t) => {
+    const { socket, events } = await opened(t, (connection) => {
+      connection.socket.terminate();
+    });
+    socket.close(3000, "bye");
+    const { code, wasClean } = await events.next();
+    assert.deepEqual([code, wasClean], [1006, false]);
   });
 
   test("needs no WebCrypto with the page's own g-crypt", async (t) => {

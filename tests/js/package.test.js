@@ -25,6 +25,11 @@ suite("gcrypt.js", () => {
     assert.deepEqual(Object.keys(client), ["Crypt", "EncryptedWebSocket", "GcryptError"]);
   });
 
+  test("keeps the names of its classes", () => {
+    assert.equal(client.EncryptedWebSocket.name, "EncryptedWebSocket");
+    assert.equal(new client.GcryptError("timeout").name, "GcryptError");
+  });
+
   test("imports nothing and evaluates no text", () => {
     assert.doesNotMatch(
       source,

@@ -32,6 +32,30 @@ async function echo(connection) {
   }
 }
 
+function deferred() {
+  const made = {};
+  made.promise = new Promise((resolve) => Object.assign(made, { resolve }));
+  return made;
+}
+
+/** A blob whose bytes are what the promise gives. */
+const unreadable = (promise) => Object.assign(new Blob(["x"]), { arrayBuffer: () => promise });
+
+/** An open socket without a network, and the server's cipher. */
+async function openedWire(more = {}) {
+  const Wire = wireClass();
+  const made = Wire.next();
+  const socket = new EncryptedWebSocket("ws://h/", [], { ...options, ...more, WebSocket: Wire });
+  const events = listen(socket);
+  const wire = await made;
+  const noise = new Handshake(key.psk, key.kid);
+  wire.deliver(Buffer.concat([Buffer.of(HELLO), key.kid, noise.write("{}")]));
+  const { sending: server } = noise.read(Buffer.from((await wire.frame(0)).subarray(1)));
+  wire.deliver(server.seal(CONTROL, '{"type":"accept","subprotocol":null}'));
+  await events.next();
+  return { socket, wire, server, ...events };
+}
+
 async function opened(t, serve, more = {}, protocols = []) {
   const { url } = await startServer(t, serve);
   const socket = new EncryptedWebSocket(url, protocols, { ...options, ...more });
@@ -286,22 +310,21 @@ suite("messages", () => {
   });
 
   test("over the page's own limit end the connection with 1009, told under encryption", async (t) => {
-    let told;
+    const told = deferred();
     const { events } = await opened(
       t,
       async (connection) => {
         await connection.accept(key);
         connection.send(TEXT, "x".repeat(11));
-        told = JSON.parse((await connection.receive())[1]);
+        told.resolve(JSON.parse((await connection.receive())[1]));
       },
       { maxMessage: 10 },
     );
     assert.deepEqual(await events.types(), ["open", "error", "close"]);
-    assert.equal(events.seen[1].error.code, "message-too-big");
-    assert.deepEqual(
-      [events.seen[2].code, told],
-      [1009, { type: "close", code: 1009, reason: "" }],
-    );
+    const [, { error }, { code, wasClean, authentic }] = events.seen;
+    assert.equal(error.code, "message-too-big");
+    assert.deepEqual([code, wasClean, authentic], [1009, false, true]);
+    assert.deepEqual(await told.promise, { type: "close", code: 1009, reason: "" });
   });
 
   test("that were lost are told as gaps", async (t) => {
@@ -333,7 +356,7 @@ suite("the end", () => {
     });
     assert.deepEqual(await events.types(), ["open", "close"]);
     const { code, reason, wasClean, authentic } = events.seen.at(-1);
-    assert.deepEqual([code, reason, wasClean, authentic], [1000, "all is well", false, false]);
+    assert.deepEqual([code, reason, wasClean, authentic], [1006, "", false, false]);
   });
 
   test("is a truncation when the connection is cut", async (t) => {
@@ -369,15 +392,79 @@ suite("the end", () => {
     socket.close();
   });
 
-  test("without a code is 1005 here, and 1000 to the server", async (t) => {
-    let close;
+  test("without a code is 1000, here and to the server", async (t) => {
+    const served = deferred();
     const { socket, events } = await opened(t, async (connection) => {
       await connection.accept(key);
-      close = JSON.parse((await connection.receive())[1]);
+      const close = JSON.parse((await connection.receive())[1]);
+      served.resolve([close, (await connection.closed).code]);
     });
     socket.close();
-    assert.equal((await events.next()).code, 1005);
-    assert.equal(close.code, 1000);
+    const { code, authentic } = await events.next();
+    assert.deepEqual([code, authentic], [1000, true]);
+    assert.deepEqual(await served.promise, [{ type: "close", code: 1000, reason: "" }, 1000]);
+  });
+
+  for (const code of [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1014, 3000, 4999]) {
+    test(`may have the code ${code}`, async (t) => {
+      const { events } = await opened(t, async (connection) => {
+        await connection.accept(key);
+        connection.close(code, "x".repeat(123));
+      });
+      const close = await events.next();
+      assert.deepEqual([close.code, close.reason.length, close.authentic], [code, 123, true]);
+    });
+  }
+
+  const forbidden = [999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 1000.5, "1000", null].map(
+    (code) => ({ code, reason: "" }),
+  );
+  forbidden.push({ code: 1000, reason: "é".repeat(62) }, { code: 1000, reason: "\ud800" });
+  for (const members of forbidden) {
+    test(`is invalid as ${JSON.stringify(members).slice(0, 40)}`, async (t) => {
+      const { events } = await opened(t, async (connection) => {
+        await connection.accept(key);
+        connection.control({ type: "close", ...members });
+      });
+      assert.deepEqual(await events.types(), ["open", "error", "close"]);
+      const { code, authentic } = events.seen.at(-1);
+      assert.deepEqual([code, authentic], [4400, false]);
+    });
+  }
+
+  test("has no code on the wire where the platform refuses it", async () => {
+    const { wire, server, types } = await openedWire();
+    wire.refuses = (code) => code !== undefined && code !== 1000 && !(code >= 3000);
+    wire.deliver(server.seal(CONTROL, '{"type":"close","code":1012}'));
+    await types();
+    assert.deepEqual(wire.closed, []);
+  });
+
+  test("repeats its code on the wire, without its reason", async () => {
+    const { wire, server, types } = await openedWire();
+    wire.deliver(server.seal(CONTROL, '{"type":"close","code":4001,"reason":"secret"}'));
+    await types();
+    assert.deepEqual(wire.closed, [4001, ""]);
+  });
+
+  test("is a truncation when the connection breaks before close() could be told", async () => {
+    const { socket, wire, types, seen } = await openedWire();
+    socket.send(Object.assign(new Blob(["x"]), { slice: () => unreadable(new Promise(() => {})) }));
+    socket.close(3000, "bye");
+    wire.end(1006, "", false);
+    assert.deepEqual(await types(), ["open", "close"]);
+    const { code, reason, wasClean, authentic } = seen.at(-1);
+    assert.deepEqual([code, reason, wasClean, authentic], [1006, "", false, false]);
+  });
+
+  test("after a failure does not wait for the carrier", async () => {
+    const { socket, wire, types, seen } = await openedWire();
+    wire.end = () => {};
+    const states = [];
+    socket.addEventListener("error", () => states.push(socket.readyState));
+    wire.deliver(Buffer.from("no frame"));
+    assert.deepEqual(await types(), ["open", "error", "close"]);
+    assert.deepEqual([states, seen.at(-1).code, wire.closed[0]], [[3], 4400, 4400]);
   });
 
   test("takes the arguments that WebSocket takes", async (t) => {
@@ -442,6 +529,7 @@ suite("the end", () => {
     assert.deepEqual([seen[1].code, seen[1].reason, seen[1].authentic], [4403, "not here", true]);
   });
 
+  // Such a close is in clear: anybody could have sent it, so its code is no more than a hint.
   for (const [code, expected] of [
     [4401, "unauthorized"],
     [4406, "connection-failed"],
@@ -453,7 +541,7 @@ suite("the end", () => {
       assert.deepEqual(await types(), ["error", "close"]);
       assert.deepEqual(
         [seen[0].error.code, seen[1].code, seen[1].authentic],
-        [expected, code, false],
+        [expected, 1006, false],
       );
     });
   }
@@ -485,7 +573,7 @@ suite("the end", () => {
   });
 
   test("comes with 4400 when a frame was tampered with, and nothing of it is delivered", async (t) => {
-    let wire;
+    const closed = deferred();
     const { events } = await opened(t, async (connection) => {
       await connection.accept(key);
       connection.send(TEXT, "good");
@@ -493,13 +581,13 @@ suite("the end", () => {
       frame[5] ^= 1;
       connection.raw(frame);
       connection.send(TEXT, "after");
-      wire = await connection.closed;
+      closed.resolve(await connection.closed);
     });
     assert.deepEqual(await events.types(), ["open", "message", "error", "close"]);
     const [, { data }, { error }, { code, authentic }] = events.seen;
     assert.deepEqual([data, error.code, code, authentic], ["good", "invalid-frame", 4400, false]);
     assert.ok(error instanceof GcryptError);
-    assert.equal(wire.code, 4400);
+    assert.equal((await closed.promise).code, 4400);
   });
 
   const wrong = {
@@ -520,15 +608,15 @@ suite("the end", () => {
     });
   }
 
-  test("comes when a blob cannot be read", async (t) => {
-    const { socket, events } = await opened(t, echo);
-    const blob = new Blob(["x"]);
-    const broken = Object.assign(new Blob(["x"]), {
-      slice: () => Object.assign(blob, { arrayBuffer: () => Promise.reject(new Error("gone")) }),
-    });
-    socket.send(broken);
+  test("comes when a blob cannot be read, and nothing is sent after it", async () => {
+    const { socket, wire, types } = await openedWire();
+    const sent = wire.sent.length;
+    const gone = Promise.reject(new Error("gone"));
+    socket.send(Object.assign(new Blob(["x"]), { slice: () => unreadable(gone) }));
     socket.send("after");
-    assert.deepEqual(await events.types(), ["open", "error", "close"]);
+    socket.close(1000);
+    assert.deepEqual((await types()).slice(-1), ["close"]);
+    assert.equal(wire.sent.length, sent);
   });
 });
 
@@ -583,7 +671,7 @@ suite("the surface of a WebSocket", () => {
     make("ws://h/", ["a!#$%&'*+-.^_`|~9Z", "b"]);
   });
 
-  test("calls handlers in the place of their order, and survives what they throw", async (t) => {
+  test("calls handlers in their order, and survives what they throw", async (t) => {
     const { socket, events } = await opened(t, echo);
     const calls = [];
     socket.addEventListener("message", { handleEvent: () => calls.push("listener") });
@@ -610,7 +698,7 @@ suite("the surface of a WebSocket", () => {
     assert.equal(await thrown, "of the page");
     socket.send("2");
     await events.next();
-    assert.deepEqual(calls, [[true, "1"], "listener", [true, "2"], "listener"]);
+    assert.deepEqual(calls, ["listener", [true, "1"], "listener", [true, "2"]]);
   });
 
   test("comes as a class with options", async (t) => {

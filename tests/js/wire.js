@@ -83,6 +83,7 @@ export function wireClass() {
     }
 
     close(...args) {
+      if (this.refuses?.(args[0])) throw new Error("InvalidAccessError");
       this.closed ??= args;
       this.end(...args);
     }

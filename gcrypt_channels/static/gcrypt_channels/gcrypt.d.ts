@@ -158,11 +158,23 @@ type Listen<ListenOptions> = <K extends keyof EventMap>(
   options?: ListenOptions | boolean,
 ) => void;
 
-/** An `EventTarget` that knows its events. */
+/** An `EventTarget` that knows its events, and the constants of a `WebSocket`. */
 export interface Target extends Handlers {
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
   addEventListener: Listen<AddEventListenerOptions>;
   removeEventListener: Listen<EventListenerOptions>;
   dispatchEvent(event: Event): boolean;
+}
+
+export interface SocketBase {
+  new (): Target;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
 }
 /** What failed, by a stable `code`. It holds no key, no plaintext and no underlying error. */
 export declare class GcryptError extends Error {
@@ -173,27 +185,16 @@ export declare class GcryptError extends Error {
 }
 /** g-crypt's `Crypt`, made asynchronous. Works with and without `new`. */
 export declare const Crypt: CryptConstructor;
-declare const EncryptedWebSocket_base: new () => Target;
+declare const EncryptedWebSocket_base: SocketBase;
 /** A `WebSocket` whose messages are encrypted. */
-export declare class EncryptedWebSocket extends /** @type {{ new (): Target }} */ /** @type {{ new (): Target }} */ EncryptedWebSocket_base {
+export declare class EncryptedWebSocket extends /** @type {SocketBase} */ /** @type {SocketBase} */ EncryptedWebSocket_base {
     #private;
-    static CONNECTING: number;
-    static OPEN: number;
-    static CLOSING: number;
-    static CLOSED: number;
-    CONNECTING: number;
-    OPEN: number;
-    CLOSING: number;
-    CLOSED: number;
-    extensions: string;
-    /** @type {BinaryType} */
-    binaryType: BinaryType;
     /**
      * @param {string | URL} url
-     * @param {string | string[]} [protocols] the application's
+     * @param {string | Iterable<string>} [protocols] the application's
      * @param {Options} [options]
      */
-    constructor(url: string | URL, protocols?: string | string[], options?: Options);
+    constructor(url: string | URL, protocols?: string | Iterable<string>, options?: Options);
     /**
      * A class with these options built in, for libraries that construct a WebSocket themselves.
      *
@@ -209,6 +210,11 @@ export declare class EncryptedWebSocket extends /** @type {{ new (): Target }} *
     get readyState(): number;
     /** @returns {string} */
     get protocol(): string;
+    /** @returns {string} always empty */
+    get extensions(): string;
+    /** @returns {BinaryType} the form in which bytes are delivered */
+    get binaryType(): BinaryType;
+    set binaryType(value: BinaryType);
     /** @returns {number} bytes, those that are being sealed included */
     get bufferedAmount(): number;
     /**
