@@ -42,6 +42,9 @@ import {
   toUSVString,
 } from "./webidl.js";
 
+// The browser's own class, also when a page puts this one in its place later.
+const NativeWebSocket = globalThis.WebSocket;
+
 const KEY_URL = "/gcrypt/key/";
 const HANDSHAKE_TIMEOUT = 20000; // milliseconds
 
@@ -207,7 +210,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       keyUrl = config.keyUrl ?? KEY_URL,
       maxMessage = DEFAULT_MAX_MESSAGE,
       handshakeTimeout = HANDSHAKE_TIMEOUT,
-      WebSocket = globalThis.WebSocket ?? fail("unsupported"),
+      WebSocket = NativeWebSocket ?? fail("unsupported"),
     } = options;
     if (!crypt) webCrypto();
     this.#settings = { ...options, profile, keyUrl, maxMessage, WebSocket };

@@ -291,12 +291,10 @@ suite("a runtime that lacks what it takes", () => {
     });
   });
 
-  test("needs a WebSocket", (t) => {
+  test("needs a WebSocket", async (t) => {
     page(t, { WebSocket: undefined });
-    assert.throws(() => new EncryptedWebSocket("ws://h/"), {
-      code: "unsupported",
-      message: /WebSocket/,
-    });
+    const { EncryptedWebSocket: Alone } = await importClient();
+    assert.throws(() => new Alone("ws://h/"), { code: "unsupported", message: /WebSocket/ });
   });
 
   test("without X25519 makes no connection", async (t) => {

@@ -17,7 +17,7 @@ import {
   startServer,
   TEXT,
 } from "./peer.js";
-import { listen, wireClass } from "./wire.js";
+import { importClient, listen, wireClass } from "./wire.js";
 
 const key = newKey();
 const options = { WebSocket, key: key.json };
@@ -699,6 +699,22 @@ suite("the surface of a WebSocket", () => {
     socket.send("2");
     await events.next();
     assert.deepEqual(calls, ["listener", [true, "1"], "listener", [true, "2"]]);
+  });
+
+  test("may stand in for the global class, and is carried by the one before it", async (t) => {
+    const Wire = wireClass();
+    const made = Wire.next();
+    const before = Object.getOwnPropertyDescriptor(globalThis, "WebSocket") ?? { value: undefined };
+    t.after(() => Object.defineProperty(globalThis, "WebSocket", before));
+    Object.defineProperty(globalThis, "WebSocket", { ...before, value: Wire, configurable: true });
+    const { EncryptedWebSocket: Own } = await importClient();
+    Object.defineProperty(globalThis, "WebSocket", { value: Own, configurable: true });
+    const socket = new globalThis.WebSocket("ws://h/", [], { key: key.json });
+    assert.ok((await made) instanceof Wire);
+    const { types } = listen(socket);
+    socket.close();
+    await types();
+    assert.equal(Wire.sockets.length, 1);
   });
 
   test("comes as a class with options", async (t) => {

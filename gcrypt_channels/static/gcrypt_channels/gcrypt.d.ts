@@ -83,7 +83,7 @@ export interface Options {
   keyUrl?: string;
   /** By default the one in the page's configuration, else `gcrypt.v2`. */
   profile?: Profile;
-  /** The class of the socket that carries the frames; by default the global `WebSocket`. */
+  /** The class of the socket that carries the frames; by default the global `WebSocket` that there was when this module was loaded. */
   WebSocket?: CarrierClass;
   /** Time until `open` is due; by default 20,000. */
   handshakeTimeout?: number;
