@@ -32,6 +32,10 @@ foreign: ## run the suites of other packages with the encryption under them
 	@scripts/setup test
 	@$(PYTHON_ENV) -m tests.foreign
 
+client: ## build the browser client from js/src
+	@scripts/setup test
+	@npm run --silent build
+
 coverage: ## run the Python tests and write htmlcov/index.html
 	@scripts/setup test
 	@scripts/test python
@@ -54,5 +58,5 @@ clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo cluster test lint types floors javascript campaign foreign coverage vectors
-.PHONY: bench docs-shots clean
+.PHONY: help demo cluster test lint types floors javascript client campaign foreign coverage
+.PHONY: vectors bench docs-shots clean

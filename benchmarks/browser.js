@@ -16,7 +16,9 @@ class Loop {
 
   /** One call of the session: the argument and the frame that it returns travel as text. */
   async exchange(method, argument = "") {
-    return Uint8Array.from(atob(await globalThis.session(method, argument)), (char) => char.charCodeAt(0));
+    return Uint8Array.from(atob(await globalThis.session(method, argument)), (char) =>
+      char.charCodeAt(0),
+    );
   }
 
   deliver(frame) {
@@ -24,7 +26,10 @@ class Loop {
   }
 
   send(frame) {
-    if (frame[0] === 0x02) this.exchange("reply", btoa(String.fromCharCode(...frame))).then((accept) => this.deliver(accept));
+    if (frame[0] === 0x02)
+      this.exchange("reply", btoa(String.fromCharCode(...frame))).then((accept) =>
+        this.deliver(accept),
+      );
     else if (this.frames.push(frame) === this.expected) this.complete();
   }
 
@@ -71,8 +76,12 @@ async function secure(text, count) {
 /** `gcrypt.v1` by any object with g-crypt's interface; asynchronous ones work on all messages at once. */
 const classic = (crypt) => async (text, count) => {
   const value = JSON.parse(text);
-  const [sealing, frames] = await time(() => Promise.all(Array.from({ length: count }, () => crypt.encrypt(value))));
-  const [opening, values] = await time(() => Promise.all(frames.map((frame) => crypt.decrypt(frame))));
+  const [sealing, frames] = await time(() =>
+    Promise.all(Array.from({ length: count }, () => crypt.encrypt(value))),
+  );
+  const [opening, values] = await time(() =>
+    Promise.all(frames.map((frame) => crypt.decrypt(frame))),
+  );
   if (values.some((each) => each !== value)) throw new Error("another message");
   return [sealing, opening];
 };
@@ -103,6 +112,7 @@ globalThis.prepare = (key) =>
   });
 
 /** Milliseconds to seal and to open `count` messages of JSON text, `size` bytes each. */
-globalThis.run = (name, size, count) => contestants[name](JSON.stringify("x".repeat(size - 2)), count);
+globalThis.run = (name, size, count) =>
+  contestants[name](JSON.stringify("x".repeat(size - 2)), count);
 
 globalThis.names = Object.keys(contestants);

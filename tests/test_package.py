@@ -80,6 +80,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "gcrypt_channels/py.typed",
         "gcrypt_channels/static/gcrypt_channels/gcrypt.js",
         "gcrypt_channels/static/gcrypt_channels/gcrypt.d.ts",
+        "gcrypt_channels/static/gcrypt_channels/gcrypt.js.map",
         "gcrypt_channels/templatetags/gcrypt.py",
     } <= shipped
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -117,6 +118,8 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Pa
     rebuilt = build("wheel", source, tmp_path / "rebuilt")
 
     assert set(zipfile.ZipFile(rebuilt).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+    for name in ("js/build.js", "js/src/index.js", "package-lock.json", "tsconfig.json"):
+        assert (source / name).is_file()
 
 
 def test_the_wheel_runs_in_a_bare_project(wheel: Path, tmp_path: Path) -> None:

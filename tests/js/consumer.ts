@@ -1,7 +1,6 @@
 // Not run, but compiled: what a TypeScript project writes against the package.
 
-import { Crypt, EncryptedWebSocket, GcryptError } from "gcrypt-channels";
-import type { Options } from "gcrypt-channels/types";
+import { Crypt, EncryptedWebSocket, GcryptError, type Options } from "gcrypt-channels";
 
 const options: Options = { profile: "gcrypt.v2", maxMessage: 4096 };
 const socket = new EncryptedWebSocket("/ws/", ["json"], options);

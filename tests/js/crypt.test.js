@@ -6,26 +6,46 @@ import { suite, test } from "node:test";
 
 import CryptoJS from "crypto-js";
 
-import { Crypt, GcryptError } from "gcrypt-channels";
+import { Crypt, GcryptError } from "#client";
 
 import { vectors } from "./wire.js";
 
 const require = createRequire(import.meta.url);
 const GCrypt = require("g-crypt"); // brings its own CryptoJS 3
 const { valid, invalid } = vectors("v1");
-const VALUES = [{ id: 1 }, "", null, 0, false, [], "grüße, мир, 日本語, 😀", { a: ["x".repeat(100_000)] }];
+const VALUES = [
+  { id: 1 },
+  "",
+  null,
+  0,
+  false,
+  [],
+  "grüße, мир, 日本語, 😀",
+  { a: ["x".repeat(100_000)] },
+];
 
 const fails = (promise) =>
-  assert.rejects(promise, (error) => error instanceof GcryptError && error.code === "decryption-failed");
+  assert.rejects(
+    promise,
+    (error) => error instanceof GcryptError && error.code === "decryption-failed",
+  );
 
 /** g-crypt's format on CryptoJS 4, as g-crypt sets it up on CryptoJS 3. */
 const format = {
   stringify: ({ ciphertext, iv, salt }) =>
-    JSON.stringify({ ct: ciphertext.toString(CryptoJS.enc.Base64), iv: iv.toString(), s: salt.toString() }),
+    JSON.stringify({
+      ct: ciphertext.toString(CryptoJS.enc.Base64),
+      iv: iv.toString(),
+      s: salt.toString(),
+    }),
   parse: (text) => {
     const { ct, iv, s } = JSON.parse(text);
     const { Base64, Hex } = CryptoJS.enc;
-    return CryptoJS.lib.CipherParams.create({ ciphertext: Base64.parse(ct), iv: Hex.parse(iv), salt: Hex.parse(s) });
+    return CryptoJS.lib.CipherParams.create({
+      ciphertext: Base64.parse(ct),
+      iv: Hex.parse(iv),
+      salt: Hex.parse(s),
+    });
   },
 };
 
@@ -37,7 +57,10 @@ suite("vectors", () => {
 
     if (salt && JSON.stringify(JSON.parse(text)) === text && JSON.parse(frame).iv) {
       test(`seals ${name} (${passphrase.length}) as everybody does`, async (t) => {
-        t.mock.method(crypto, "getRandomValues", (array) => (array.set(Buffer.from(salt, "hex")), array));
+        t.mock.method(crypto, "getRandomValues", (array) => {
+          array.set(Buffer.from(salt, "hex"));
+          return array;
+        });
         assert.equal(await Crypt(passphrase).encrypt(JSON.parse(text)), frame);
       });
     }
@@ -48,7 +71,13 @@ suite("vectors", () => {
 });
 
 suite("interoperation", () => {
-  const passphrases = ["p", "a long passphrase, of words", "пароль 🔑", "x".repeat(48), "y".repeat(300)];
+  const passphrases = [
+    "p",
+    "a long passphrase, of words",
+    "пароль 🔑",
+    "x".repeat(48),
+    "y".repeat(300),
+  ];
   for (const passphrase of passphrases) {
     test(`with g-crypt on CryptoJS 3, passphrase of ${passphrase.length}`, async () => {
       for (const value of VALUES) {
@@ -59,10 +88,14 @@ suite("interoperation", () => {
 
     test(`with CryptoJS 4, passphrase of ${passphrase.length}`, async () => {
       for (const value of VALUES) {
-        const theirs = CryptoJS.AES.encrypt(JSON.stringify(value), passphrase, { format }).toString();
+        const theirs = CryptoJS.AES.encrypt(JSON.stringify(value), passphrase, {
+          format,
+        }).toString();
         assert.deepEqual(await Crypt(passphrase).decrypt(theirs), value);
         const ours = await Crypt(passphrase).encrypt(value);
-        const opened = CryptoJS.AES.decrypt(ours, passphrase, { format }).toString(CryptoJS.enc.Utf8);
+        const opened = CryptoJS.AES.decrypt(ours, passphrase, { format }).toString(
+          CryptoJS.enc.Utf8,
+        );
         assert.deepEqual(JSON.parse(opened), value);
       }
     });
@@ -82,6 +115,16 @@ suite("Crypt", () => {
 
   test("refuses what JSON cannot express", async () => {
     await assert.rejects(Crypt("secret").encrypt(undefined), { code: "not-json" });
+  });
+
+  test("takes no passphrase but a text that UTF-8 can carry", () => {
+    for (const passphrase of [undefined, null, "", 1, {}, [], ["secret"], new String("secret")]) {
+      assert.throws(() => Crypt(passphrase), TypeError);
+      assert.throws(() => new Crypt(passphrase), TypeError);
+    }
+    assert.throws(() => Crypt("\ud800"), TypeError);
+    assert.throws(() => Crypt("a\udc00b"), TypeError);
+    Crypt("\ud83d\ude00");
   });
 
   test("shows no passphrase", async () => {
@@ -105,7 +148,18 @@ suite("Crypt", () => {
   });
 
   test("refuses every argument that is not a frame with one error", async () => {
-    for (const argument of [undefined, null, 1, {}, [], Symbol.iterator, new Uint8Array(3), "", "{", "[".repeat(1e5)]) {
+    for (const argument of [
+      undefined,
+      null,
+      1,
+      {},
+      [],
+      Symbol.iterator,
+      new Uint8Array(3),
+      "",
+      "{",
+      "[".repeat(1e5),
+    ]) {
       await fails(Crypt("secret").decrypt(argument));
     }
   });
@@ -113,7 +167,12 @@ suite("Crypt", () => {
   test("says what is missing without WebCrypto", async (t) => {
     const { value } = Object.getOwnPropertyDescriptor(globalThis, "crypto") ?? {};
     const real = globalThis.crypto;
-    const set = (crypto) => Object.defineProperty(globalThis, "crypto", { value: crypto, configurable: true, writable: true });
+    const set = (crypto) =>
+      Object.defineProperty(globalThis, "crypto", {
+        value: crypto,
+        configurable: true,
+        writable: true,
+      });
     t.after(() => {
       delete globalThis.isSecureContext;
       set(value ?? real);

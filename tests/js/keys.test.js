@@ -2,28 +2,33 @@
 
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-
-import { EncryptedWebSocket } from "gcrypt-channels";
 import WebSocket from "ws";
+import { EncryptedWebSocket } from "#client";
 
 import { newKey, startServer } from "./peer.js";
-import { CLIENT, listen } from "./wire.js";
+import { importClient, listen } from "./wire.js";
 
-const answer = (key, passphrase = "a passphrase for v1") => [200, { "gcrypt.v1": { passphrase }, "gcrypt.v2": key.json }];
+const answer = (key, passphrase = "a passphrase for v1") => [
+  200,
+  { "gcrypt.v1": { passphrase }, "gcrypt.v2": key.json },
+];
 
 /** A page's globals, for as long as the test runs. */
 function page(t, globals) {
   for (const [name, value] of Object.entries(globals)) {
     const before = Object.getOwnPropertyDescriptor(globalThis, name);
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-    t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
+    t.after(() =>
+      before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name],
+    );
   }
 }
 
 const documentWith = (cookie, config) => ({
   baseURI: "http://127.0.0.1/",
   cookie,
-  getElementById: (id) => (id === "gcrypt-config" && config ? { textContent: JSON.stringify(config) } : null),
+  getElementById: (id) =>
+    id === "gcrypt-config" && config ? { textContent: JSON.stringify(config) } : null,
 });
 
 async function outcome(socket) {
@@ -36,18 +41,29 @@ async function outcome(socket) {
 suite("the key endpoint", () => {
   test("is asked once by POST, for all sockets, also for those that come later", async (t) => {
     const key = newKey();
-    const { url, keyUrl, requests } = await startServer(t, (connection) => connection.accept(key), () => answer(key));
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.accept(key),
+      () => answer(key),
+    );
     const make = () => listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
     const both = [make(), make()];
     for (const { next } of both) assert.equal((await next()).type, "open");
     assert.equal((await make().next()).type, "open");
-    assert.deepEqual(requests.map(({ method, url }) => [method, url]), [["POST", "/gcrypt/key/"]]);
+    assert.deepEqual(
+      requests.map(({ method, url }) => [method, url]),
+      [["POST", "/gcrypt/key/"]],
+    );
   });
 
   test("is asked once more when HELLO names another kid", async (t) => {
     const [old, current] = [newKey(), newKey()];
     const answers = [answer(old), answer(current)];
-    const { url, keyUrl, requests } = await startServer(t, (connection) => connection.accept(current), () => answers.shift());
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.accept(current),
+      () => answers.shift(),
+    );
     const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl });
     assert.equal((await listen(socket).next()).type, "open");
     assert.equal(requests.length, 2);
@@ -55,7 +71,11 @@ suite("the key endpoint", () => {
 
   test("is not asked a third time when the kid still differs", async (t) => {
     const [known, other] = [newKey(), newKey()];
-    const { url, keyUrl, requests } = await startServer(t, (connection) => connection.greet(other), () => answer(known));
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.greet(other),
+      () => answer(known),
+    );
     const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl });
     assert.deepEqual(await outcome(socket), ["key-mismatch", 4400]);
     assert.equal(requests.length, 2);
@@ -63,7 +83,11 @@ suite("the key endpoint", () => {
 
   test("is not asked at all where the page has the key", async (t) => {
     const [known, other] = [newKey(), newKey()];
-    const { url, keyUrl, requests } = await startServer(t, (connection) => connection.greet(other), () => answer(known));
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.greet(other),
+      () => answer(known),
+    );
     const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl, key: known.json });
     assert.deepEqual(await outcome(socket), ["key-mismatch", 4400]);
     assert.equal(requests.length, 0);
@@ -77,7 +101,11 @@ suite("the key endpoint", () => {
     [200, ["key-unavailable", 1006]], // without a key for the profile
   ]) {
     test(`may refuse with ${status}, and the next socket asks again`, async (t) => {
-      const { url, keyUrl, requests } = await startServer(t, () => assert.fail("connected"), () => [status, {}]);
+      const { url, keyUrl, requests } = await startServer(
+        t,
+        () => assert.fail("connected"),
+        () => [status, {}],
+      );
       for (let i = 1; i < 3; i++) {
         const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl });
         assert.deepEqual(await outcome(socket), expected);
@@ -87,11 +115,14 @@ suite("the key endpoint", () => {
   }
 
   test("may be out of reach", async () => {
-    const socket = new EncryptedWebSocket("ws://127.0.0.1:1/", [], { WebSocket, keyUrl: "http://127.0.0.1:1/" });
+    const socket = new EncryptedWebSocket("ws://127.0.0.1:1/", [], {
+      WebSocket,
+      keyUrl: "http://127.0.0.1:1/",
+    });
     assert.deepEqual(await outcome(socket), ["key-unavailable", 1006]);
   });
 
-  test("may give what is no key", async (t) => {
+  test("may give what is no key", async () => {
     for (const members of [{ kid: 1 }, { kid: "00", psk: "!" }, "x"]) {
       const socket = new EncryptedWebSocket("ws://127.0.0.1:1/", [], { WebSocket, key: members });
       assert.deepEqual(await outcome(socket), ["key-unavailable", 1006]);
@@ -99,10 +130,20 @@ suite("the key endpoint", () => {
   });
 
   test("is not waited for when the page closes the socket, or time is up", async (t) => {
-    const pending = { WebSocket: class { constructor() { assert.fail("connected"); } } };
+    const pending = {
+      WebSocket: class {
+        constructor() {
+          assert.fail("connected");
+        }
+      },
+    };
     page(t, { fetch: () => new Promise(() => {}) });
     const hung = "http://hung/";
-    const late = new EncryptedWebSocket("ws://h/", [], { ...pending, keyUrl: hung, handshakeTimeout: 20 });
+    const late = new EncryptedWebSocket("ws://h/", [], {
+      ...pending,
+      keyUrl: hung,
+      handshakeTimeout: 20,
+    });
     assert.deepEqual(await outcome(late), ["timeout", 4408]);
     const aborted = new EncryptedWebSocket("ws://h/", [], { ...pending, keyUrl: hung });
     aborted.close();
@@ -116,7 +157,9 @@ suite("the key endpoint", () => {
       page(t, {
         fetch: () => {
           resolve();
-          return new Promise((answered) => (answerNow = () => answered(Response.json(answer(key)[1]))));
+          return new Promise(
+            (answered) => (answerNow = () => answered(Response.json(answer(key)[1]))),
+          );
         },
       });
     });
@@ -129,7 +172,8 @@ suite("the key endpoint", () => {
         this.onclose({});
       }
     };
-    const make = (url) => new EncryptedWebSocket(url, [], { WebSocket: Wire, keyUrl: "http://late/" });
+    const make = (url) =>
+      new EncryptedWebSocket(url, [], { WebSocket: Wire, keyUrl: "http://late/" });
     const first = make("ws://first/");
     const { types } = listen(first);
     await asked;
@@ -160,10 +204,15 @@ suite("the key endpoint", () => {
   test("is asked again by a page that comes back from the back/forward cache", async (t) => {
     const target = new EventTarget();
     page(t, { addEventListener: target.addEventListener.bind(target) });
-    const { EncryptedWebSocket: InPage } = await import(`${CLIENT}?in-a-page`);
+    const { EncryptedWebSocket: InPage } = await importClient();
     const key = newKey();
-    const { url, keyUrl, requests } = await startServer(t, (connection) => connection.accept(key), () => answer(key));
-    const open = async () => assert.equal((await listen(new InPage(url, [], { WebSocket, keyUrl })).next()).type, "open");
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.accept(key),
+      () => answer(key),
+    );
+    const open = async () =>
+      assert.equal((await listen(new InPage(url, [], { WebSocket, keyUrl })).next()).type, "open");
     await open();
     target.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: false }));
     await open();
@@ -177,19 +226,34 @@ suite("the key endpoint", () => {
 suite("the page", () => {
   const pages = {
     "a cookie": [documentWith("other=1; csrftoken=from-cookie; x=y"), "x-csrftoken", "from-cookie"],
-    "a cookie whose name ends alike": [documentWith("not-csrftoken=wrong; csrftoken=right"), "x-csrftoken", "right"],
+    "a cookie whose name ends alike": [
+      documentWith("not-csrftoken=wrong; csrftoken=right"),
+      "x-csrftoken",
+      "right",
+    ],
     "names of its own": [
-      documentWith("csrftoken=wrong; __Host-csrf=right", { csrfCookie: "__Host-csrf", csrfHeader: "X-My-CSRF" }),
+      documentWith("csrftoken=wrong; __Host-csrf=right", {
+        csrfCookie: "__Host-csrf",
+        csrfHeader: "X-My-CSRF",
+      }),
       "x-my-csrf",
       "right",
     ],
-    "a token in its config": [documentWith("csrftoken=cookie", { csrfToken: "from-config" }), "x-csrftoken", "from-config"],
+    "a token in its config": [
+      documentWith("csrftoken=cookie", { csrfToken: "from-config" }),
+      "x-csrftoken",
+      "from-config",
+    ],
     "no token": [documentWith(""), "x-csrftoken", ""],
   };
   for (const [name, [document, header, token]] of Object.entries(pages)) {
     test(`with ${name} proves that it is of this site`, async (t) => {
       const key = newKey();
-      const { url, keyUrl, requests } = await startServer(t, (connection) => connection.accept(key), () => answer(key));
+      const { url, keyUrl, requests } = await startServer(
+        t,
+        (connection) => connection.accept(key),
+        () => answer(key),
+      );
       page(t, { document });
       const { next } = listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
       await next();
@@ -198,7 +262,11 @@ suite("the page", () => {
   }
 
   test("says where the key is, and which profile the site has", async (t) => {
-    const { url, keyUrl, requests } = await startServer(t, () => {}, () => answer(newKey()));
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      () => {},
+      () => answer(newKey()),
+    );
     page(t, { document: documentWith("", { keyUrl, profile: "gcrypt.v1" }) });
     const socket = new EncryptedWebSocket(url, [], { WebSocket });
     assert.equal(socket.profile, "gcrypt.v1");
@@ -212,19 +280,32 @@ suite("a runtime that lacks what it takes", () => {
 
   test("is told apart from an insecure page, at once", (t) => {
     page(t, { crypto: undefined });
-    assert.throws(() => new EncryptedWebSocket(...args), { name: "GcryptError", code: "unsupported" });
+    assert.throws(() => new EncryptedWebSocket(...args), {
+      name: "GcryptError",
+      code: "unsupported",
+    });
     page(t, { isSecureContext: false });
-    assert.throws(() => new EncryptedWebSocket(...args), { code: "insecure-context", message: /https/ });
+    assert.throws(() => new EncryptedWebSocket(...args), {
+      code: "insecure-context",
+      message: /https/,
+    });
   });
 
-  test("needs a WebSocket", (t) => {
+  test("needs a WebSocket", async (t) => {
     page(t, { WebSocket: undefined });
-    assert.throws(() => new EncryptedWebSocket("ws://h/"), { code: "unsupported", message: /WebSocket/ });
+    const { EncryptedWebSocket: Alone } = await importClient();
+    assert.throws(() => new Alone("ws://h/"), { code: "unsupported", message: /WebSocket/ });
   });
 
   test("without X25519 makes no connection", async (t) => {
-    t.mock.method(crypto.subtle, "generateKey", () => Promise.reject(new DOMException("no", "NotSupportedError")));
-    const Never = class { constructor() { assert.fail("connected"); } };
+    t.mock.method(crypto.subtle, "generateKey", () =>
+      Promise.reject(new DOMException("no", "NotSupportedError")),
+    );
+    const Never = class {
+      constructor() {
+        assert.fail("connected");
+      }
+    };
     const socket = new EncryptedWebSocket("ws://h/", [], { ...args[2], WebSocket: Never });
     assert.deepEqual(await outcome(socket), ["unsupported", 1006]);
   });

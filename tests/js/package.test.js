@@ -10,14 +10,14 @@ import { gzipSync } from "node:zlib";
 
 import * as client from "gcrypt-channels";
 
-import { CLIENT } from "./wire.js";
+import { BUILT } from "./wire.js";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const source = readFileSync(CLIENT, "utf8");
+const source = readFileSync(BUILT, "utf8");
 
 suite("gcrypt.js", () => {
-  test("takes at most 8,192 bytes, gzipped, as it is", () => {
+  test("takes at most 8 KiB, gzipped", () => {
     assert.ok(gzipSync(source, { level: 9 }).length <= 8192);
   });
 
@@ -25,8 +25,16 @@ suite("gcrypt.js", () => {
     assert.deepEqual(Object.keys(client), ["Crypt", "EncryptedWebSocket", "GcryptError"]);
   });
 
+  test("keeps the names of its classes", () => {
+    assert.equal(client.EncryptedWebSocket.name, "EncryptedWebSocket");
+    assert.equal(new client.GcryptError("timeout").name, "GcryptError");
+  });
+
   test("imports nothing and evaluates no text", () => {
-    assert.doesNotMatch(source, /^import\b|\bimport\(["'`]|\brequire\(|\beval\(|\bnew Function\b|innerHTML/m);
+    assert.doesNotMatch(
+      source,
+      /^import\b|\bimport\(["'`]|\brequire\(|\beval\(|\bnew Function\b|innerHTML/m,
+    );
   });
 
   test("stores and logs nothing", () => {
@@ -38,15 +46,36 @@ suite("the npm package", () => {
   test("holds the client and its types", async () => {
     const { stdout } = await run("npm", ["pack", "--dry-run", "--json"], { cwd: root });
     const files = JSON.parse(stdout)[0].files.map(({ path }) => path.split("/").at(-1));
-    assert.deepEqual(files.sort(), ["LICENSE", "README.md", "gcrypt.d.ts", "gcrypt.js", "package.json", "types.d.ts"]);
+    assert.deepEqual(files.sort(), [
+      "LICENSE",
+      "README.md",
+      "gcrypt.d.ts",
+      "gcrypt.js",
+      "gcrypt.js.map",
+      "package.json",
+    ]);
   });
 
-  for (const [module, resolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {
+  for (const [module, resolution] of [
+    ["nodenext", "nodenext"],
+    ["esnext", "bundler"],
+  ]) {
     test(`compiles into a TypeScript project with ${resolution} resolution`, async () => {
-      const options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--types", ""];
+      const options = [
+        "--noEmit",
+        "--strict",
+        "--target",
+        "es2022",
+        "--lib",
+        "es2022,dom",
+        "--types",
+        "",
+      ];
       const resolve = ["--module", module, "--moduleResolution", resolution, "--ignoreConfig"];
       const tsc = fileURLToPath(new URL("../../node_modules/typescript/bin/tsc", import.meta.url));
-      await run(process.execPath, [tsc, ...options, ...resolve, "tests/js/consumer.ts"], { cwd: root });
+      await run(process.execPath, [tsc, ...options, ...resolve, "tests/js/consumer.ts"], {
+        cwd: root,
+      });
     });
   }
 });

@@ -1,10 +1,20 @@
 // An independent server for the client's tests: gcrypt.v2 and gcrypt.v1 on node:crypto and `ws`,
 // written from docs/protocol.md and the Noise specification alone.
 
-import { createCipheriv, createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey } from "node:crypto";
-import { diffieHellman, generateKeyPairSync, randomBytes } from "node:crypto";
-import { createServer } from "node:http";
+import assert from "node:assert/strict";
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  randomBytes,
+} from "node:crypto";
 import { once } from "node:events";
+import { createServer } from "node:http";
 
 import { WebSocketServer } from "ws";
 
@@ -28,7 +38,8 @@ const hmac = (key, ...parts) => createHmac("sha256", key).update(Buffer.concat(p
 function hkdf(chainingKey, material, outputs) {
   const secret = hmac(chainingKey, material);
   const made = [];
-  for (let i = 1; i <= outputs; i++) made.push(hmac(secret, made.at(-1) ?? Buffer.alloc(0), Buffer.of(i)));
+  for (let i = 1; i <= outputs; i++)
+    made.push(hmac(secret, made.at(-1) ?? Buffer.alloc(0), Buffer.of(i)));
   return made;
 }
 
@@ -59,13 +70,16 @@ class Cipher {
 
   step(work) {
     const result = work(this.key, this.n);
-    if (++this.n % 65536 === 0) this.key = seal(this.key, 2n ** 64n - 1n, Buffer.alloc(0), Buffer.alloc(32)).subarray(0, 32);
+    if (++this.n % 65536 === 0)
+      this.key = seal(this.key, 2n ** 64n - 1n, Buffer.alloc(0), Buffer.alloc(32)).subarray(0, 32);
     return result;
   }
 
   seal(type, plaintext) {
     const header = Buffer.of(type);
-    return this.step((key, n) => Buffer.concat([header, seal(key, n, header, Buffer.from(plaintext))]));
+    return this.step((key, n) =>
+      Buffer.concat([header, seal(key, n, header, Buffer.from(plaintext))]),
+    );
   }
 
   open(frame) {
@@ -110,7 +124,11 @@ export class Handshake {
   read(message) {
     const remote = message.subarray(0, 32);
     this.mixEphemeral(remote);
-    const publicKey = createPublicKey({ key: Buffer.concat([SPKI, remote]), format: "der", type: "spki" });
+    const publicKey = createPublicKey({
+      key: Buffer.concat([SPKI, remote]),
+      format: "der",
+      type: "spki",
+    });
     this.mixKey(diffieHellman({ privateKey: this.pair.privateKey, publicKey }));
     const payload = open(this.k, 0, this.h, message.subarray(32));
     const [sending, receiving] = hkdf(this.ck, Buffer.alloc(0), 2);
@@ -121,7 +139,9 @@ export class Handshake {
 /** A raw X25519 private key as a WebCrypto key pair. */
 export async function importEphemeral(raw) {
   const der = Buffer.concat([PKCS8, raw]);
-  const publicDer = createPublicKey(createPrivateKey({ key: der, format: "der", type: "pkcs8" })).export({ type: "spki", format: "der" });
+  const publicDer = createPublicKey(
+    createPrivateKey({ key: der, format: "der", type: "pkcs8" }),
+  ).export({ type: "spki", format: "der" });
   return {
     privateKey: await crypto.subtle.importKey("pkcs8", der, "X25519", false, ["deriveBits"]),
     publicKey: await crypto.subtle.importKey("spki", publicDer, "X25519", true, []),
@@ -140,7 +160,10 @@ export class Connection {
     this.request = request;
     this.queue = [];
     this.waiting = [];
-    this.closed = once(socket, "close").then(([code, reason]) => ({ code, reason: reason.toString() }));
+    this.closed = once(socket, "close").then(([code, reason]) => ({
+      code,
+      reason: reason.toString(),
+    }));
     socket.on("message", (data, isBinary) => {
       const frame = isBinary ? data : data.toString();
       const waiter = this.waiting.shift();
@@ -162,7 +185,20 @@ export class Connection {
     if (reply[0] !== REPLY) throw new Error("no REPLY");
     const { payload: answer, sending, receiving } = noise.read(reply.subarray(1));
     Object.assign(this, { sending, receiving });
-    return JSON.parse(answer);
+    const members = JSON.parse(answer);
+    this.compare(members);
+    return members;
+  }
+
+  /** Check that REPLY names the request that arrived here. */
+  compare({ offered, host, target }) {
+    const { headers, url } = this.request;
+    assert.deepEqual(
+      offered,
+      headers["sec-websocket-protocol"].split(",").map((each) => each.trim()),
+    );
+    assert.equal(host, headers.host.replace(/:\d+$/, ""));
+    assert.equal(target, url);
   }
 
   /** Greet, and accept as the application would. */
@@ -225,5 +261,9 @@ export async function startServer(t, serve, keys = () => [404, {}]) {
     await new Promise((resolve) => http.close(resolve));
     if (failures.length) throw failures[0];
   });
-  return { url: `http://127.0.0.1:${port}/ws/`, keyUrl: `http://127.0.0.1:${port}/gcrypt/key/`, requests };
+  return {
+    url: `http://127.0.0.1:${port}/ws/`,
+    keyUrl: `http://127.0.0.1:${port}/gcrypt/key/`,
+    requests,
+  };
 }

@@ -19,12 +19,16 @@ async function begin(t, vector) {
   const Wire = wireClass();
   const made = Wire.next();
   const reply = vector.steps.find(({ event }) => event === "reply");
-  const socket = new EncryptedWebSocket(`ws://${vector.host}${vector.target}`, reply?.subprotocols, {
-    WebSocket: Wire,
-    key: { kid: vector.kid, psk: hex(vector.psk).toString("base64url") },
-    maxMessage: vector.client_max_message,
-    padding: vector.padding,
-  });
+  const socket = new EncryptedWebSocket(
+    `ws://${vector.host}${vector.target}`,
+    reply?.subprotocols,
+    {
+      WebSocket: Wire,
+      key: { kid: vector.kid, psk: hex(vector.psk).toString("base64url") },
+      maxMessage: vector.client_max_message,
+      padding: vector.padding,
+    },
+  );
   const wire = await made;
   wire.open();
   return { socket, wire, events: listen(socket) };
@@ -44,7 +48,9 @@ async function act(socket, wire, step) {
     frames.push(await wire.frame(step.event === "reply" ? i : first + i));
   }
   const shown = frames.map((frame) =>
-    step.frames ? Buffer.from(frame).toString("hex") : createHash("sha256").update(frame).digest("hex"),
+    step.frames
+      ? Buffer.from(frame).toString("hex")
+      : createHash("sha256").update(frame).digest("hex"),
   );
   assert.deepEqual(shown, expected);
 }
@@ -58,7 +64,8 @@ async function observe(socket, events, step) {
   if (step.event === "accept") assert.equal(socket.protocol, step.subprotocol ?? "");
   else if (step.event === "text") assert.equal(event.data, step.text);
   else if (step.event === "binary") assert.deepEqual(Buffer.from(event.data), hex(step.data));
-  else if (step.event === "gap") assert.deepEqual([event.group, event.missed], [step.group, step.missed]);
+  else if (step.event === "gap")
+    assert.deepEqual([event.group, event.missed], [step.group, step.missed]);
   else if (step.event === "close") {
     const { code, reason, wasClean, authentic } = event;
     assert.deepEqual([code, reason, wasClean, authentic], [step.code, step.reason, true, true]);
@@ -71,7 +78,8 @@ async function play(socket, wire, events, steps) {
     if (step.from === "client") await act(socket, wire, step);
     else {
       for (const frame of step.frames) wire.deliver(hex(frame));
-      if (step.event === "close" && socket.readyState === 0) assert.equal((await events.next()).error.code, "rejected");
+      if (step.event === "close" && socket.readyState === 0)
+        assert.equal((await events.next()).error.code, "rejected");
       await observe(socket, events, step);
     }
     if (step.event === "close") return; // the vectors go on; a page is not told and cannot send
@@ -110,10 +118,19 @@ suite("frames that the client refuses", () => {
       }
       assert.deepEqual(after, ["error", "close"]);
       const { error } = events.seen.at(-2);
-      const foreignKey = /^HELLO (cut to its first byte|with a bit of the kid flipped)$/.test(vector.name);
-      const code = foreignKey ? "key-mismatch" : last.code === 1009 ? "message-too-big" : "invalid-frame";
+      const foreignKey = /^HELLO (cut to its first byte|with a bit of the kid flipped)$/.test(
+        vector.name,
+      );
+      const code = foreignKey
+        ? "key-mismatch"
+        : last.code === 1009
+          ? "message-too-big"
+          : "invalid-frame";
       assert.equal(error.code, code);
-      assert.deepEqual([close.code, close.wasClean, close.authentic], [last.code, false, false]);
+      assert.deepEqual(
+        [close.code, close.wasClean, close.authentic],
+        [last.code, false, last.code === 1009],
+      );
       // 1009 is told under encryption, for a page may not send it; 4400 has no keys to tell it.
       assert.equal(wire.sent.length - sent, last.code === 1009 ? 1 : 0);
       assert.equal(wire.closed[0], last.code);

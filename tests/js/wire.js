@@ -1,20 +1,51 @@
 // A WebSocket without a network: a test plays what the server sends, and sees what is sent to it.
 
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 
-export const CLIENT = new URL("../../gcrypt_channels/static/gcrypt_channels/gcrypt.js", import.meta.url);
+import { bundle } from "../../js/build.js";
+
+/** The module under test: the source, or the built file (package.json, "imports"). */
+export const CLIENT = import.meta.resolve("#client");
+
+/** The built file, as it is shipped. */
+export const BUILT = new URL(
+  "../../gcrypt_channels/static/gcrypt_channels/gcrypt.js",
+  import.meta.url,
+);
 
 export const vectors = (name) =>
   JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
 
-/** The client as it would be with another rekey interval, which only the vectors shorten. */
-export function importClient({ rekeyInterval = 65536 } = {}) {
-  const source = readFileSync(CLIENT, "utf8");
-  const declaration = "const REKEY_INTERVAL = 65536;";
-  if (!source.includes(declaration)) throw new Error("the client has no rekey interval to replace");
-  const changed = source.replace(declaration, `const REKEY_INTERVAL = ${rekeyInterval};`);
-  return import(`data:text/javascript,${encodeURIComponent(changed)}`);
+let instances = 0;
+
+/**
+ * An instance of the client of its own. It may have another rekey interval, which only the vectors
+ * shorten.
+ */
+export async function importClient({ rekeyInterval = 65536 } = {}) {
+  const shorten = {
+    name: "rekey-interval",
+    setup(build) {
+      build.onLoad({ filter: /src\/noise\.js$/ }, async ({ path }) => {
+        const source = await readFile(path, "utf8");
+        const declaration = "const REKEY_INTERVAL = 65536;";
+        assert.ok(source.includes(declaration));
+        return {
+          contents: source.replace(declaration, `const REKEY_INTERVAL = ${rekeyInterval};`),
+        };
+      });
+    },
+  };
+  const files = await bundle({
+    minify: CLIENT === BUILT.href,
+    plugins: [shorten],
+    sourcemap: false,
+  });
+  const module = `${files.get("gcrypt.js")}// ${++instances}`;
+  return import(`data:text/javascript,${encodeURIComponent(module)}`);
 }
 
 /** What a Wire class has seen: `sockets`, in the order they were made. */
@@ -30,12 +61,14 @@ export function wireClass() {
 
     constructor(url, protocols) {
       Object.assign(this, { url, protocols });
-      this.constructor.sockets.push(this);
-      this.constructor.made?.(this);
+      Wire.sockets.push(this);
+      Wire.made?.(this);
     }
 
     static next() {
-      return new Promise((resolve) => (this.made = resolve));
+      return new Promise((resolve) => {
+        Wire.made = resolve;
+      });
     }
 
     send(frame) {
@@ -50,6 +83,7 @@ export function wireClass() {
     }
 
     close(...args) {
+      if (this.refuses?.(args[0])) throw new Error("InvalidAccessError");
       this.closed ??= args;
       this.end(...args);
     }
@@ -89,7 +123,9 @@ export function listen(socket, types = ["open", "message", "error", "close", "ga
   return {
     seen,
     next: () =>
-      unread.length ? Promise.resolve(unread.shift()) : new Promise((resolve) => waiting.push(resolve)),
+      unread.length
+        ? Promise.resolve(unread.shift())
+        : new Promise((resolve) => waiting.push(resolve)),
     /** The types, and no others, that come until `close`. */
     async types() {
       if (socket.readyState !== 3) await once(socket, "close");

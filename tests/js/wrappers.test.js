@@ -2,14 +2,13 @@
 
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-
-import { EncryptedWebSocket } from "gcrypt-channels";
 import { buildSchema } from "graphql";
 import { createClient, makeServer } from "graphql-ws";
 import ReconnectingWebSocket from "partysocket/ws";
 import WebSocket from "ws";
+import { EncryptedWebSocket } from "#client";
 
-import { TEXT, newKey, startServer } from "./peer.js";
+import { newKey, startServer, TEXT } from "./peer.js";
 import { listen } from "./wire.js";
 
 const key = newKey();
@@ -56,7 +55,11 @@ suite("partysocket", () => {
   });
 
   test("can be stopped by the error of a session without a key", async (t) => {
-    const { url, keyUrl, requests } = await startServer(t, () => {}, () => [401, {}]);
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      () => {},
+      () => [401, {}],
+    );
     const socket = new ReconnectingWebSocket(url, [], {
       ...settings,
       WebSocket: EncryptedWebSocket.with({ WebSocket, keyUrl }),
@@ -80,7 +83,8 @@ suite("partysocket", () => {
     const { next } = listen(new Socket(url), ["close"]);
     const event = await next();
     const clone = new event.constructor(event.type, event);
-    for (const name of ["type", "code", "reason", "wasClean", "authentic"]) assert.equal(clone[name], event[name]);
+    for (const name of ["type", "code", "reason", "wasClean", "authentic"])
+      assert.equal(clone[name], event[name]);
   });
 });
 

@@ -93,15 +93,15 @@ function outcomeCell({ delivered, code, reason }) {
   return element("td", { className: "refused", text: `refused, close ${code}${why}` });
 }
 
-/** Resolves when `socket` either delivers a message or closes. */
-const outcomeOf = (socket) =>
+/** Resolves when `socket` delivers a message, or the server closes `raw`, which carries its frames. */
+const outcomeOf = (socket, raw) =>
   new Promise((resolve) => {
     socket.addEventListener("message", () => resolve({ delivered: true }), { once: true });
-    socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }), { once: true });
+    raw.addEventListener("close", ({ code, reason }) => resolve({ code, reason }), { once: true });
   });
 
 /** The other user, logged in on the server's side, on a connection of his own. */
-async function sendAsOther(profile, frame) {
+async function sendAsOther(_profile, frame) {
   const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const response = await fetch("/inspector/trespass/", {
     method: "POST",
@@ -116,14 +116,19 @@ function sendOnSecond(profile, frame) {
   let raw;
   const options = { profile, WebSocket: tapped((socket) => (raw = socket)) };
   const socket = new EncryptedWebSocket(PATH, [], options);
-  socket.addEventListener("open", () => raw.send(frame));
-  return outcomeOf(socket).finally(() => socket.close());
+  return new Promise((resolve) => {
+    socket.addEventListener("open", () => {
+      resolve(outcomeOf(socket, raw).finally(() => socket.close()));
+      raw.send(frame);
+    });
+  });
 }
 
 /** Once more on the connection that it came from. */
 function sendAgain(profile, frame) {
-  const outcome = outcomeOf(links[profile].socket);
-  links[profile].raw.send(frame);
+  const { socket, raw } = links[profile];
+  const outcome = outcomeOf(socket, raw);
+  raw.send(frame);
   return outcome;
 }
 
@@ -146,7 +151,8 @@ function start(profile, status) {
         links[profile].raw = raw;
       },
       frame: ({ direction, kind, data }) => {
-        if (kind === "TEXT") awaited[profile][direction].shift()?.showFrame(profile, direction, data);
+        if (kind === "TEXT")
+          awaited[profile][direction].shift()?.showFrame(profile, direction, data);
       },
     },
   });

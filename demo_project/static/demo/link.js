@@ -6,7 +6,7 @@ import { closeText, show } from "./status.js";
 
 const FIRST_WAIT = 250; // milliseconds, doubled after each failure
 const LONGEST_WAIT = 4000;
-const FINAL = new Set([4401, 4406]); // log in again; wrong profile: trying again cannot help
+const LOGGED_OUT = 4401; // only a login helps
 
 let thawed = false; // the page came out of the back/forward cache
 let over = false; // its session has ended
@@ -43,11 +43,11 @@ export function keepOpen(path, { status, options = {}, on = {} }) {
     socket.addEventListener("close", (event) => {
       if (link.socket !== socket) return;
       show(status, "closed", closeText(event));
-      if (event.code === 4401) {
+      if (event.code === LOGGED_OUT) {
         over = true;
         reloadIfStale();
+        return;
       }
-      if (FINAL.has(event.code)) return;
       timer = setTimeout(connect, wait);
       wait = Math.min(2 * wait, LONGEST_WAIT);
     });

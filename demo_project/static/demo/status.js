@@ -19,4 +19,5 @@ export function show(element, state, text) {
   element.textContent = text;
 }
 
-export const closeText = ({ code, reason }) => `closed ${code}: ${reason || MEANINGS[code] || "ended"}`;
+export const closeText = ({ code, reason }) =>
+  `closed ${code}: ${reason || MEANINGS[code] || "ended"}`;

@@ -15,9 +15,16 @@ const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2,
 function layout(kind) {
   switch (kind & 0x3f) {
     case 0x01:
-      return [["f-type", "type: HELLO", 1], ["f-key", "key id", 8], ["f-key", "ephemeral key", 32]];
+      return [
+        ["f-type", "type: HELLO", 1],
+        ["f-key", "key id", 8],
+        ["f-key", "ephemeral key", 32],
+      ];
     case 0x02:
-      return [["f-type", "type: REPLY", 1], ["f-key", "ephemeral key", 32]];
+      return [
+        ["f-type", "type: REPLY", 1],
+        ["f-key", "ephemeral key", 32],
+      ];
     case 0x10:
       return [["f-type", "type: TEXT", 1]];
     case 0x11:

@@ -1,6 +1,4 @@
-/** The types of gcrypt.js that are not in its code. Sizes are in bytes, times in milliseconds. */
-
-export type Bytes = Uint8Array<ArrayBuffer>;
+// The public types that are not in the code. Sizes are in bytes, times in milliseconds.
 
 export type Profile = "gcrypt.v1" | "gcrypt.v2";
 
@@ -46,16 +44,31 @@ export type ErrorCode =
   /** `Crypt.decrypt` was not given what `Crypt.encrypt` made with the same passphrase. */
   | "decryption-failed";
 
+/** What carries the frames: as much of a WebSocket as is used. */
+export interface CarrierSocket {
+  binaryType: string;
+  readonly bufferedAmount: number;
+  onopen: ((event: never) => unknown) | null;
+  onmessage: ((event: never) => unknown) | null;
+  onerror: ((event: never) => unknown) | null;
+  onclose: ((event: never) => unknown) | null;
+  send(frame: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number, reason?: string): void;
+}
+
+export type CarrierClass = new (url: string, protocols: string[]) => CarrierSocket;
+
 /** The object that g-crypt's `Crypt(passphrase)` returns, or ours. */
 export interface Cipher {
-  encrypt(value: any): string | Promise<string>;
-  decrypt(text: string): any;
+  encrypt(value: unknown): string | Promise<string>;
+  decrypt(text: string): unknown;
 }
 
 export interface AsyncCipher {
   /** Rejects with a `TypeError` for a value that JSON cannot express. */
-  encrypt(value: any): Promise<string>;
+  encrypt(value: unknown): Promise<string>;
   /** Rejects with a `GcryptError`, code `decryption-failed`, whatever is wrong. */
+  // biome-ignore lint/suspicious/noExplicitAny: like JSON.parse
   decrypt(text: string): Promise<any>;
 }
 
@@ -69,8 +82,8 @@ export interface Options {
   keyUrl?: string;
   /** By default the one in the page's configuration, else `gcrypt.v2`. */
   profile?: Profile;
-  /** The class of the socket that carries the frames; by default the global `WebSocket`. */
-  WebSocket?: any;
+  /** The class of the socket that carries the frames; by default the global `WebSocket` that there was when this module was loaded. */
+  WebSocket?: CarrierClass;
   /** Time until `open` is due; by default 20,000. */
   handshakeTimeout?: number;
   /** The session key, for a page or program that has it from elsewhere than `keyUrl`. */
@@ -85,11 +98,13 @@ export interface Options {
   inspect?: boolean;
 }
 
+export type FrameDirection = "inbound" | "outbound";
+
 export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL";
 
 /** A frame as it was on the wire, beside what is in it. */
 export interface FrameEvent extends Event {
-  readonly direction: "inbound" | "outbound";
+  readonly direction: FrameDirection;
   readonly kind: FrameKind;
   /** The frame; text in gcrypt.v1. */
   readonly data: Uint8Array | string;
@@ -133,30 +148,30 @@ export interface EventMap {
 }
 
 export type Handlers = {
-  [K in keyof EventMap as `on${K}`]: ((event: EventMap[K]) => any) | null;
+  [K in keyof EventMap as `on${K}`]: ((event: EventMap[K]) => unknown) | null;
 };
 
 type Listen<ListenOptions> = <K extends keyof EventMap>(
   type: K,
-  listener: ((event: EventMap[K]) => any) | { handleEvent(event: EventMap[K]): any } | null,
+  listener: ((event: EventMap[K]) => unknown) | { handleEvent(event: EventMap[K]): unknown } | null,
   options?: ListenOptions | boolean,
 ) => void;
 
-/** An `EventTarget` that knows its events. */
+/** An `EventTarget` that knows its events, and the constants of a `WebSocket`. */
 export interface Target extends Handlers {
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
   addEventListener: Listen<AddEventListenerOptions>;
   removeEventListener: Listen<EventListenerOptions>;
   dispatchEvent(event: Event): boolean;
 }
 
-/** A session key, imported. */
-export interface SecureKey {
-  kid: string;
-  psk: CryptoKey;
-}
-
-/** What the key endpoint gave, imported, for each profile. */
-export interface Keys {
-  "gcrypt.v1"?: AsyncCipher;
-  "gcrypt.v2"?: SecureKey;
+export interface SocketBase {
+  new (): Target;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
 }
