@@ -11,6 +11,7 @@ const CONTROL = 0x12;
 const KINDS = { 1: "HELLO", 2: "REPLY", 16: "TEXT", 17: "BINARY", 18: "CONTROL" };
 const PADDED = 0x40;
 const MORE = 0x80;
+const FRAGMENT = 114688; // what is sent; more is received
 const MAX_FRAGMENT = 262144;
 const MAX_MESSAGE = 1048576;
 const REKEY_INTERVAL = 65536;
@@ -518,7 +519,7 @@ export class EncryptedWebSocket extends /** @type {{new (): T.Target}} */ (Event
   #send(kind, content) {
     const secure = this.profile === V2;
     const padding = secure && this.#options.padding;
-    const limit = secure ? MAX_FRAGMENT - (padding ? 1 : 0) : Infinity;
+    const limit = secure ? FRAGMENT - (padding ? 1 : 0) : Infinity;
     const size = sizeOf(content);
     this.#pending += size;
     let start = 0;
