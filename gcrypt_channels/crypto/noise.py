@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from ..exceptions import DecryptionFailed, LocalError
-from .primitives import AesGcm, hkdf, sha256, x25519, x25519_keypair
+from .primitives import AesGcm, X25519Key, hkdf, sha256
 
 __all__ = ["CipherState", "HandshakeState", "SymmetricState"]
 
@@ -149,14 +149,14 @@ class HandshakeState:
     _remote_ephemeral: bytes
 
     def __init__(
-        self, *, initiator: bool, psk: bytes, prologue: bytes, ephemeral: bytes | None = None
+        self, *, initiator: bool, psk: bytes, prologue: bytes, ephemeral: X25519Key | None = None
     ) -> None:
-        """Take the psk (32), the prologue and, in vectors, the ephemeral private key (32)."""
+        """Take the psk (32), the prologue and, in vectors, the ephemeral key."""
         if len(psk) != _KEY_SIZE:
             raise ValueError("a psk has 32 bytes")
         self._initiator = initiator
         self._psk = psk
-        self._ephemeral = x25519_keypair(ephemeral)
+        self._ephemeral = ephemeral or X25519Key()
         self._symmetric = SymmetricState()
         self._symmetric.mix_hash(prologue)
         self._next = 0
@@ -176,8 +176,8 @@ class HandshakeState:
         message = b""
         for token in self._take_turn(writing=True):
             if token is _Token.E:
-                message += self._ephemeral[1]
-                self._mix_ephemeral(self._ephemeral[1])
+                message += self._ephemeral.public
+                self._mix_ephemeral(self._ephemeral.public)
             else:
                 self._mix(token)
         return message + self._symmetric.encrypt_and_hash(payload)
@@ -230,4 +230,4 @@ class HandshakeState:
         if token is _Token.PSK:
             self._symmetric.mix_key_and_hash(self._psk)
         else:  # ee
-            self._symmetric.mix_key(x25519(self._ephemeral[0], self._remote_ephemeral))
+            self._symmetric.mix_key(self._ephemeral.exchange(self._remote_ephemeral))

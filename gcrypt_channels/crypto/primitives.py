@@ -24,6 +24,7 @@ from ..exceptions import DecryptionFailed
 
 __all__ = [
     "AesGcm",
+    "X25519Key",
     "aes_cbc_decrypt",
     "aes_cbc_encrypt",
     "compare",
@@ -32,8 +33,6 @@ __all__ = [
     "random_bytes",
     "scrypt",
     "sha256",
-    "x25519",
-    "x25519_keypair",
 ]
 
 _GCM_NONCE_SIZE: Final = 12
@@ -72,27 +71,33 @@ def scrypt(passphrase: bytes, *, salt: bytes) -> bytes:
     return Scrypt(salt=salt, length=32, n=2**15, r=8, p=1).derive(passphrase)
 
 
-def x25519_keypair(private: bytes | None = None) -> tuple[bytes, bytes]:
-    """Return an X25519 key pair as ``(private(32), public(32))``, RFC 7748 section 6.1.
+class X25519Key:
+    """An X25519 key pair, RFC 7748 section 6.1.
 
-    The private key is drawn at random unless it is given. ``ValueError`` on a wrong size.
+    Attributes:
+        public: what the peer has to know (32 bytes).
     """
-    if private is None:
-        private = random_bytes(32)
-    return private, X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
+    __slots__ = ("_private", "public")
 
-def x25519(private: bytes, public: bytes) -> bytes:
-    """Return the shared secret (32) of our private and the peer's public key.
+    def __init__(self, private: bytes | None = None) -> None:
+        """Draw a private key at random unless it is given (32). ``ValueError`` on a wrong size."""
+        if private is None:
+            self._private = X25519PrivateKey.generate()
+        else:
+            self._private = X25519PrivateKey.from_private_bytes(private)
+        self.public = self._private.public_key().public_bytes_raw()
 
-    Raises ``DecryptionFailed`` when the peer's key is not 32 bytes or is of small order, which
-    makes the secret all zeros (RFC 7748, section 6.1).
-    """
-    key = X25519PrivateKey.from_private_bytes(private)
-    try:
-        return key.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
-        raise DecryptionFailed from None
+    def exchange(self, public: bytes) -> bytes:
+        """Return the secret (32) that is shared with the owner of ``public``.
+
+        Raises ``DecryptionFailed`` when the peer's key is not 32 bytes or is of small order, which
+        makes the secret all zeros (RFC 7748, section 6.1).
+        """
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            raise DecryptionFailed from None
 
 
 class AesGcm:

@@ -13,6 +13,7 @@ from ..exceptions import InvalidFrame, MessageTooBig
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
+    "FRAGMENT_SIZE",
     "KID_SIZE",
     "KIND_MASK",
     "MAX_TRANSPORT_FRAME",
@@ -54,9 +55,18 @@ TYPE_BYTES: Final = tuple(bytes([first]) for first in range(256))
 
 KID_SIZE: Final = 8
 MAX_TRANSPORT_PLAINTEXT: Final = 262_144
-"""The plaintext of one transport frame, padding included."""
+"""The plaintext that one transport frame may have, padding included."""
+FRAGMENT_SIZE: Final = 114_688
+"""The plaintext that this side puts into one frame, padding included.
+
+Larger buffers are mapped and unmapped by malloc for each message (above 128 KiB with glibc), and
+then the page faults cost more than the encryption.
+"""
 MAX_TRANSPORT_FRAME: Final = 1 + MAX_TRANSPORT_PLAINTEXT + 16
 DEFAULT_MAX_MESSAGE: Final = 1_048_576
+
+_SHORT_PART: Final = 4096
+"""Fragments are joined to this size at once: many short ones must not cost an object each."""
 
 
 def serialize_hello(kid: bytes, noise_message: bytes) -> bytes:
@@ -99,22 +109,23 @@ def padme(length: int) -> int:
 
 def pad(plaintext: bytes) -> bytes:
     """Append 0x80 and then zeros, up to a Padmé length."""
-    return (plaintext + b"\x80").ljust(padme(len(plaintext) + 1), b"\0")
+    size = len(plaintext) + 1
+    return b"".join((plaintext, b"\x80", bytes(padme(size) - size)))
 
 
 def unpad(padded: bytes) -> bytes:
     """Undo ``pad``; ``InvalidFrame`` when there is no 0x80 to be found behind the zeros."""
-    stripped = padded.rstrip(b"\0")
-    if not stripped.endswith(b"\x80"):
+    end = padded.rfind(b"\x80")
+    if end < 0 or padded.count(b"\0", end + 1) != len(padded) - end - 1:
         raise InvalidFrame
-    return stripped[:-1]
+    return padded[:end]
 
 
 def fragments(kind: Kind, message: bytes, *, padding: bool) -> Iterator[tuple[int, bytes]]:
     """Yield ``(first byte, plaintext)`` of each frame that carries the message, in order."""
     flags = PADDED if padding else 0
-    # The longest plaintext is a Padmé length itself, so padding its content takes one byte.
-    size = MAX_TRANSPORT_PLAINTEXT - 1 if padding else MAX_TRANSPORT_PLAINTEXT
+    # FRAGMENT_SIZE is a Padmé length itself, so padding its content takes one byte.
+    size = FRAGMENT_SIZE - 1 if padding else FRAGMENT_SIZE
     last = max(len(message) - 1, 0) // size * size
     for start in range(0, last + 1, size):
         more = MORE if start < last else 0
@@ -125,12 +136,13 @@ def fragments(kind: Kind, message: bytes, *, padding: bool) -> Iterator[tuple[in
 class Reassembler:
     """Joins the fragments of one message at a time, up to ``max_message`` bytes."""
 
-    __slots__ = ("_kind", "_max_message", "_parts")
+    __slots__ = ("_kind", "_max_message", "_parts", "_size")
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
         self._kind: Kind | None = None
-        self._parts = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
 
     def add(self, kind: Kind, plaintext: bytes, *, more: bool) -> bytes | None:
         """Return the message when this frame completes it, ``None`` when more follows.
@@ -145,13 +157,19 @@ class Reassembler:
             return plaintext
         if (begun is not None and kind is not begun) or kind is Kind.CONTROL:
             raise InvalidFrame
-        if len(self._parts) + len(plaintext) > self._max_message:
+        if self._size + len(plaintext) > self._max_message:
             raise MessageTooBig
-        self._parts += plaintext
+        parts = self._parts
+        if parts and len(parts[-1]) < _SHORT_PART:
+            parts[-1] += plaintext
+        else:
+            parts.append(plaintext)
+        self._size += len(plaintext)
         if more:
             self._kind = kind
             return None
-        message = bytes(self._parts)
+        message = b"".join(parts)
         self._kind = None
-        self._parts = bytearray()
+        self._parts = []
+        self._size = 0
         return message

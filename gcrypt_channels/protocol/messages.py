@@ -7,6 +7,7 @@ was received and ``LocalError`` when it was to be sent. See ``docs/protocol.md``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 from ..crypto import jsontext
@@ -56,6 +57,7 @@ def encode_text(text: str) -> bytes:
     raise LocalError("a lone surrogate has no UTF-8 form")
 
 
+@lru_cache(maxsize=8)
 def serialize_hello_payload(max_message: int) -> bytes:
     """Return the server's payload: the largest message, in bytes, that it accepts."""
     return _serialize({"max_message": max_message}, parse_hello_payload)
@@ -103,6 +105,7 @@ def parse_reply_payload(payload: bytes) -> tuple[HandshakeDone, int]:
     return HandshakeDone(tuple(subprotocols), binding), _max_message(members)
 
 
+@lru_cache(maxsize=32)
 def serialize_accept(subprotocol: str | None) -> bytes:
     """Return the control message of the application's accept."""
     return _serialize({"type": "accept", "subprotocol": subprotocol}, parse_control)

@@ -16,8 +16,8 @@ from ..protocol import messages
 from .events import Accepted, Binding, Bytes, Closed, Event, Gap, HelloReceived, Text
 from .frames import (
     DEFAULT_MAX_MESSAGE,
+    FRAGMENT_SIZE,
     KID_SIZE,
-    MAX_TRANSPORT_PLAINTEXT,
     Kind,
     parse_hello,
     parse_reply,
@@ -203,7 +203,7 @@ class SecureSession:
 
     def _seal_control(self, step: Step, message: bytes) -> list[bytes]:
         transport = self._transport_for(step)
-        if len(message) >= MAX_TRANSPORT_PLAINTEXT:
+        if len(message) >= FRAGMENT_SIZE:
             raise LocalError("a control message has to fit into one frame")
         frames = transport.seal(Kind.CONTROL, message)
         self._enter(self._may_send[step])

@@ -10,9 +10,9 @@ from typing import Final
 from ..crypto.noise import CipherState
 from ..exceptions import InvalidFrame
 from .frames import (
+    FRAGMENT_SIZE,
     KIND_MASK,
     MAX_TRANSPORT_FRAME,
-    MAX_TRANSPORT_PLAINTEXT,
     MORE,
     PADDED,
     TYPE_BYTES,
@@ -56,7 +56,7 @@ class Transport:
 
     def seal(self, kind: Kind, message: bytes) -> list[bytes]:
         """Return the frames that carry a message, to be sent in this order."""
-        if len(message) <= MAX_TRANSPORT_PLAINTEXT and not self._padding:
+        if len(message) <= FRAGMENT_SIZE and not self._padding:
             return [self._seal_frame(kind, message)]
         return [
             self._seal_frame(first, plaintext)

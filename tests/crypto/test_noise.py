@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.noise import CipherState, HandshakeState, SymmetricState
-from gcrypt_channels.crypto.primitives import AesGcm, x25519_keypair
+from gcrypt_channels.crypto.primitives import AesGcm, X25519Key
 from gcrypt_channels.exceptions import DecryptionFailed, LocalError
 
 KEY, PSK, PROLOGUE = bytes(range(32)), bytes(range(100, 132)), b"prologue"
@@ -137,8 +137,8 @@ def test_two_handshakes_of_one_psk_have_nothing_in_common() -> None:
 
 
 def test_the_ephemeral_key_can_be_given_for_vectors() -> None:
-    state = HandshakeState(initiator=True, psk=PSK, prologue=b"", ephemeral=KEY)
-    assert state.write_message(b"")[:32] == x25519_keypair(KEY)[1]
+    state = HandshakeState(initiator=True, psk=PSK, prologue=b"", ephemeral=X25519Key(KEY))
+    assert state.write_message(b"")[:32] == X25519Key(KEY).public
 
 
 @pytest.mark.parametrize("others", [{"psk": bytes(32)}, {"prologue": b""}])
@@ -149,7 +149,7 @@ def test_a_responder_that_does_not_agree_learns_nothing(others: dict[str, bytes]
 
 
 def test_every_bit_of_both_messages_counts() -> None:
-    ephemerals = [x25519_keypair()[0] for _ in range(2)]
+    ephemerals = [X25519Key() for _ in range(2)]
 
     def fresh(role: int) -> HandshakeState:
         return HandshakeState(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
     compare,
@@ -16,8 +17,6 @@ from gcrypt_channels.crypto.primitives import (
     random_bytes,
     scrypt,
     sha256,
-    x25519,
-    x25519_keypair,
 )
 from gcrypt_channels.exceptions import DecryptionFailed
 
@@ -133,14 +132,14 @@ def test_scrypt_has_the_parameters_it_claims() -> None:
     ],
 )
 def test_x25519_rfc_7748_section_5_2(scalar: str, u: str, output: str) -> None:
-    assert x25519(h(scalar), h(u)).hex() == output
+    assert X25519Key(h(scalar)).exchange(h(u)).hex() == output
 
 
 def test_x25519_rfc_7748_section_5_2_iterated() -> None:
     scalar = u = b"\x09" + bytes(31)
     results = []
     for _ in range(1000):
-        scalar, u = x25519(scalar, u), scalar
+        scalar, u = X25519Key(scalar).exchange(u), scalar
         results.append(scalar.hex())
     assert results[0] == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
     assert results[-1] == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
@@ -148,18 +147,18 @@ def test_x25519_rfc_7748_section_5_2_iterated() -> None:
 
 def test_x25519_rfc_7748_section_6_1() -> None:
     alice, bob = (
-        x25519_keypair(h("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")),
-        x25519_keypair(h("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")),
+        X25519Key(h("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")),
+        X25519Key(h("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")),
     )
-    assert alice[1].hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
-    assert bob[1].hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    assert alice.public.hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    assert bob.public.hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
     shared = h("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
-    assert x25519(alice[0], bob[1]) == shared
-    assert x25519(bob[0], alice[1]) == shared
+    assert alice.exchange(bob.public) == shared
+    assert bob.exchange(alice.public) == shared
 
 
 def test_x25519_keypairs_are_random() -> None:
-    assert x25519_keypair() != x25519_keypair()
+    assert X25519Key().public != X25519Key().public
 
 
 # Small orders 1, 2, 4, 8 and their forms above the prime: RFC 7748, section 6.1, and
@@ -178,21 +177,19 @@ SMALL_ORDER = [
 @pytest.mark.parametrize("public", SMALL_ORDER)
 def test_x25519_refuses_points_of_small_order(public: str) -> None:
     with pytest.raises(DecryptionFailed):
-        x25519(KEY, h(public))
+        X25519Key(KEY).exchange(h(public))
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_x25519_refuses_public_keys_of_another_size(size: int) -> None:
     with pytest.raises(DecryptionFailed):
-        x25519(KEY, bytes(range(size)))
+        X25519Key(KEY).exchange(bytes(range(size)))
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_x25519_takes_a_wrong_private_key_for_a_mistake_of_ours(size: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        x25519(bytes(size), x25519_keypair()[1])
-    with pytest.raises(ValueError, match="32 bytes"):
-        x25519_keypair(bytes(size))
+        X25519Key(bytes(size))
 
 
 # AES-GCM

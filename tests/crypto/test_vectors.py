@@ -14,11 +14,10 @@ from gcrypt_channels.crypto.classic import Crypt
 from gcrypt_channels.crypto.noise import HandshakeState
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
     hkdf,
-    x25519,
-    x25519_keypair,
 )
 from gcrypt_channels.exceptions import DecryptionFailed, InvalidFrame, ProtocolError
 from gcrypt_channels.protocol.classic import ClassicSession
@@ -81,8 +80,8 @@ def test_hkdf_agrees(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", PRIMITIVES["x25519"])
 def test_x25519_agrees(vector: Vector) -> None:
     private, public, peer, shared = unhex(vector, "private", "public", "peer_public", "shared")
-    assert x25519_keypair(private) == (private, public)
-    assert x25519(private, peer) == shared
+    assert X25519Key(private).public == public
+    assert X25519Key(private).exchange(peer) == shared
 
 
 @pytest.mark.parametrize("vector", NOISE["handshakes"])
@@ -91,8 +90,12 @@ def test_noise_makes_and_reads_every_message(vector: Vector) -> None:
         vector, "psk", "prologue", "initiator_ephemeral", "responder_ephemeral"
     )
     sides = {
-        "initiator": HandshakeState(initiator=True, psk=psk, prologue=prologue, ephemeral=ours),
-        "responder": HandshakeState(initiator=False, psk=psk, prologue=prologue, ephemeral=theirs),
+        "initiator": HandshakeState(
+            initiator=True, psk=psk, prologue=prologue, ephemeral=X25519Key(ours)
+        ),
+        "responder": HandshakeState(
+            initiator=False, psk=psk, prologue=prologue, ephemeral=X25519Key(theirs)
+        ),
     }
     order = [("initiator", "responder"), ("responder", "initiator")]
     for (writer, reader), payload, message in zip(
@@ -183,7 +186,7 @@ class Play:
     def _handshake_frame(self, step: Vector) -> bytes:
         private = bytes.fromhex(self.vector[f"{step['from']}_ephemeral"])
         with self.monkeypatch.context() as patch:
-            patch.setattr(noise, "x25519_keypair", lambda _: x25519_keypair(private))
+            patch.setattr(noise, "X25519Key", lambda: X25519Key(private))
             session = self.sessions[step["from"]]
             if step["event"] == "hello":
                 return session.hello(self.kid, self.psk)

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
     hkdf,
     md5,
     sha256,
-    x25519,
-    x25519_keypair,
 )
 from gcrypt_channels.exceptions import DecryptionFailed
 
@@ -61,13 +60,14 @@ def test_aes_gcm_opens_and_refuses_alike(
 @given(sized(32), sized(32))
 def test_x25519_agrees(private: bytes, peer_private: bytes) -> None:
     theirs, peer = import_x25519_private_key(private), import_x25519_private_key(peer_private)
-    public, peer_public = x25519_keypair(private)[1], x25519_keypair(peer_private)[1]
+    ours, our_peer = X25519Key(private), X25519Key(peer_private)
+    public, peer_public = ours.public, our_peer.public
     assert public == theirs.public_key().export_key(format="raw")
     assert peer_public == peer.public_key().export_key(format="raw")
     shared = key_agreement(
         static_priv=theirs, static_pub=import_x25519_public_key(peer_public), kdf=lambda z: z
     )
-    assert x25519(private, peer_public) == x25519(peer_private, public) == shared
+    assert ours.exchange(peer_public) == our_peer.exchange(public) == shared
 
 
 @given(st.binary(), st.binary(), st.binary(), st.integers(1, 300))

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gcrypt_channels.exceptions import InvalidFrame, MessageTooBig
 from gcrypt_channels.protocol.frames import (
+    FRAGMENT_SIZE,
     MAX_TRANSPORT_FRAME,
-    MAX_TRANSPORT_PLAINTEXT,
     MORE,
     PADDED,
     TYPE_BYTES,
@@ -87,8 +89,8 @@ def test_padme_is_close_and_stays_where_it_is(length: int) -> None:
     assert padme(padded) == padded
 
 
-def test_the_longest_plaintext_is_a_padme_length() -> None:
-    assert padme(MAX_TRANSPORT_PLAINTEXT) == MAX_TRANSPORT_PLAINTEXT
+def test_the_longest_fragment_is_a_padme_length() -> None:
+    assert padme(FRAGMENT_SIZE) == FRAGMENT_SIZE
 
 
 @given(st.binary(max_size=2000))
@@ -116,12 +118,12 @@ def test_what_is_not_padded_is_refused(padded: bytes) -> None:
 @pytest.mark.parametrize("extra", [-2, -1, 0, 1, 2])
 @pytest.mark.parametrize("times", [1, 2])
 def test_fragments_are_as_long_as_they_may_be(times: int, extra: int, padding: bool) -> None:
-    message = bytes(times * MAX_TRANSPORT_PLAINTEXT + extra)
+    message = bytes(times * FRAGMENT_SIZE + extra)
     parts = list(fragments(Kind.BINARY, message, padding=padding))
     contents = [unpad(plaintext) if padding else plaintext for _, plaintext in parts]
     assert b"".join(contents) == message
-    assert all(len(plaintext) <= MAX_TRANSPORT_PLAINTEXT for _, plaintext in parts)
-    size = MAX_TRANSPORT_PLAINTEXT - padding
+    assert all(len(plaintext) <= FRAGMENT_SIZE for _, plaintext in parts)
+    size = FRAGMENT_SIZE - padding
     assert [len(content) for content in contents[:-1]] == [size] * (len(parts) - 1)
     assert 0 < len(contents[-1]) <= size
     flags = PADDED if padding else 0
@@ -184,3 +186,26 @@ def test_the_limit_holds_for_one_frame_and_for_the_sum_of_fragments() -> None:
     reassembler.add(Kind.TEXT, b"123", more=True)
     with pytest.raises(MessageTooBig):
         reassembler.add(Kind.TEXT, b"4", more=False)
+
+
+@given(st.lists(st.integers(0, 5000), max_size=20), st.integers(0, 5000))
+def test_fragments_of_any_length_are_joined(lengths: list[int], last: int) -> None:
+    reassembler = Reassembler(200_000)
+    message = bytes(range(256)) * 500
+    start = 0
+    for length in lengths:
+        assert reassembler.add(Kind.TEXT, message[start : start + length], more=True) is None
+        start += length
+    end = start + last
+    assert reassembler.add(Kind.TEXT, message[start:end], more=False) == message[:end]
+
+
+@pytest.mark.parametrize(("part", "bound"), [(b"", 10_000), (b"x", 100_000)])
+def test_many_short_fragments_take_no_more_memory_than_their_bytes(part: bytes, bound: int) -> None:
+    reassembler = Reassembler(100_000)
+    tracemalloc.start()
+    for _ in range(50_000):
+        reassembler.add(Kind.BINARY, bytes(part), more=True)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < bound

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.noise import CipherState
 from gcrypt_channels.exceptions import InvalidFrame, MessageTooBig
-from gcrypt_channels.protocol.frames import MAX_TRANSPORT_PLAINTEXT, MORE, PADDED, Kind, padme
+from gcrypt_channels.protocol.frames import (
+    FRAGMENT_SIZE,
+    MAX_TRANSPORT_PLAINTEXT,
+    MORE,
+    PADDED,
+    Kind,
+    padme,
+)
 from gcrypt_channels.protocol.transport import REKEY_INTERVAL, Transport
 
 KEYS = (bytes(range(32)), bytes(range(32, 64)))
@@ -51,11 +58,11 @@ def test_a_frame_is_the_type_and_the_sealed_plaintext() -> None:
 
 
 def test_a_long_message_is_cut_and_joined() -> None:
-    message = bytes(range(256)) * 2048
+    message = bytes(range(256)) * 896
     sender, receiver = pair()
     first, second = sender.seal(Kind.BINARY, message)
     assert (first[0], second[0]) == (0x91, 0x11)
-    assert len(first) == 1 + MAX_TRANSPORT_PLAINTEXT + 16
+    assert len(first) == 1 + FRAGMENT_SIZE + 16
     assert receiver.open(first) == (Kind.BINARY, None)
     assert receiver.open(second) == (Kind.BINARY, message)
 

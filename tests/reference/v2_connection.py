@@ -11,7 +11,7 @@ from .seeds import seeded
 
 TEXT, BINARY, CONTROL = 0x10, 0x11, 0x12
 MORE, PADDED = 0x80, 0x40
-MAX_PLAINTEXT = 262_144
+FRAGMENT_SIZE = 114_688
 
 
 def padme(length: int) -> int:
@@ -121,8 +121,8 @@ class Connection:
         return self.peers[sender].seal(first, pad(content) if first & PADDED else content)
 
     def message(self, sender: str, kind: int, content: bytes) -> list[bytes]:
-        """Return the frames that a sender that always fills its fragments makes."""
-        flags, size = (PADDED, MAX_PLAINTEXT - 1) if self.padding else (0, MAX_PLAINTEXT)
+        """Return the frames that a sender makes that fills fragments of FRAGMENT_SIZE."""
+        flags, size = (PADDED, FRAGMENT_SIZE - 1) if self.padding else (0, FRAGMENT_SIZE)
         parts = [content[start : start + size] for start in range(0, len(content), size)] or [b""]
         return self.fragmented(sender, kind, *parts, flags=flags)
 

@@ -21,7 +21,7 @@ UNICODE = "grüße, мир, 日本語, 😀"
 
 
 def build() -> dict[str, Any]:
-    lengths = [*range(20), 99, 100, 255, 256, 257, 1000, 4097, 65_537, 262_143, 262_144]
+    lengths = [*range(20), 99, 100, 255, 256, 257, 1000, 4097, 65_537, 114_687, 114_688, 262_144]
     return {
         "padme": [[length, padme(length)] for length in lengths],
         "connections": _connections(),
@@ -56,10 +56,10 @@ def _connections() -> list[dict[str, Any]]:
     refused = Connection("refused by the application").hello().reply("json")
     abandoned = Connection("closed by the client before the accept").hello().reply()
     limits = Connection("limits", server_max_message=3_000_000, client_max_message=20).open()
-    long = limits.long_binary("client", 0x00, 262_144).long_binary("client", 0x01, 262_145)
+    long = limits.long_binary("client", 0x00, 114_688).long_binary("client", 0x01, 114_689)
     long.long_binary("client", 0x02, 3_000_000).text("server", "x" * 20)
     padded_long = Connection("long and padded", padding=True).open()
-    padded_long.long_binary("client", 0x80, 262_143).long_binary("client", 0x80, 262_144)
+    padded_long.long_binary("client", 0x80, 114_687).long_binary("client", 0x80, 114_688)
     addressed = Connection(
         "to an IPv6 address, percent-encoded", host="[2001:db8::1]", target="/ws/caf%C3%A9/a%2Fb/"
     ).open()
