@@ -21,7 +21,7 @@ from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.profiles import Profile
-from tests.channel_layers import LAYERS
+from tests.channel_layers import LAYERS, core, pubsub, sealed
 from tests.communicators import EncryptedCommunicator
 from tests.consumers import internals
 from tests.servers import Redis
@@ -113,7 +113,15 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
     assert not current_hub().members.by_group
 
 
-@pytest.fixture(params=LAYERS)
+def sealed_core(url: str) -> dict[str, Any]:
+    return sealed(core(url))
+
+
+def sealed_pubsub(url: str) -> dict[str, Any]:
+    return sealed(pubsub(url))
+
+
+@pytest.fixture(params=[*LAYERS, sealed_core, sealed_pubsub])
 def any_layer(request: pytest.FixtureRequest, redis: Redis, settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": request.param(redis.url)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import inspect
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
@@ -157,8 +156,8 @@ def layer_group(group: str) -> str:
 
 def expiry_of(layer: Any) -> float:
     """Seconds for which ``layer`` keeps a message."""
-    # Statically: channels_redis's pubsub answers for every name, and needs an event loop for it.
-    return float(inspect.getattr_static(layer, "expiry", _DEFAULT_EXPIRY))
+    # Not by getattr: channels_redis's pubsub answers for every name, and needs an event loop.
+    return float(vars(layer).get("expiry", _DEFAULT_EXPIRY))
 
 
 def is_outage(error: Exception) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import inspect
 import json
 import logging
 import os
@@ -48,6 +47,9 @@ MAX_TARGETS: Final = 10_000
 
 MAX_WINDOWS: Final = 10_000
 """Pairs of sender and target that are remembered for one channel."""
+
+MAX_LEFT: Final = 1_000
+"""Groups that one channel has left and whose messages may be on their way."""
 
 MAX_CHANNELS: Final = 10_000
 """From so many on, a channel that nobody reads is forgotten although it is in a group."""
@@ -152,27 +154,29 @@ class _Opened(NamedTuple):
     body: bytes
 
 
-class _Window:
+class Window:
     """Which of the last :data:`WINDOW` numbers of one sender to one target have arrived."""
 
-    __slots__ = ("_arrived", "_highest", "until")
+    __slots__ = ("_highest", "_missing", "until")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, until: int) -> None:
         self._highest = number
-        self._arrived = 1  # bit n stands for the number ``_highest - n``
-        self.until = 0  # when (ns, monotonic) everything that it covers is stale
+        # Bit n stands for the number ``_highest - n``; there are none below 0.
+        self._missing = (1 << min(number + 1, WINDOW)) - 2
+        self.until = until  # when (ns, monotonic) everything that it covers is stale
 
     def accepts(self, number: int) -> bool:
         """Whether ``number`` is new. It counts as arrived from now on."""
         ahead = number - self._highest
         if ahead > 0:
-            arrived = self._arrived << ahead if ahead < WINDOW else 0
-            self._arrived = (arrived | 1) & _WINDOW_MASK
+            if ahead > 1 or self._missing:
+                skipped = (1 << min(ahead, WINDOW)) - 2
+                self._missing = (self._missing << min(ahead, WINDOW) | skipped) & _WINDOW_MASK
             self._highest = number
             return True
-        if ahead <= -WINDOW or self._arrived >> -ahead & 1:
+        if not self._missing >> -ahead & 1:
             return False
-        self._arrived |= 1 << -ahead
+        self._missing ^= 1 << -ahead
         return True
 
 
@@ -183,7 +187,7 @@ class _Channel:
         joined: the tags of its groups, and since when it is a member.
         left: the tags of groups it has left, and until when messages may be on their way.
         windows: what has arrived, by source.
-        forgotten: up to when (see ``_Window.until``) windows had to give way to newer ones.
+        forgotten: up to when (see ``Window.until``) windows had to give way to newer ones.
         receivers: how many are receiving on it.
         idle_since: since when nobody is.
     """
@@ -193,7 +197,7 @@ class _Channel:
     def __init__(self, now: int) -> None:
         self.joined: dict[bytes, int] = {}
         self.left: OrderedDict[bytes, int] = OrderedDict()
-        self.windows: OrderedDict[bytes, _Window] = OrderedDict()
+        self.windows: OrderedDict[bytes, Window] = OrderedDict()
         self.forgotten = 0
         self.receivers = 0
         self.idle_since = now
@@ -236,14 +240,13 @@ class SealedChannelLayer:
             for name in ("send", "receive", "group_send", "group_add", "group_discard"):
                 setattr(self, name, getattr(self.inner, name))
             return
-        # Looked up statically: pubsub answers for every name, and opens a connection for it.
-        static = inspect.getattr_static
-        prefix = static(self.inner, "prefix", inner_config.get("prefix", _DEFAULT_PREFIX))
+        # Not by getattr: pubsub answers for every name, and needs an event loop for it.
+        given = vars(self.inner)
+        prefix = given.get("prefix", inner_config.get("prefix", _DEFAULT_PREFIX))
         self._prefix = str(prefix).encode()
-        self._own_channels = static(self.inner, "client_prefix", None)
+        self._own_channels = given.get("client_prefix")
         self._limit = int(expiry_of(self.inner) * 1e9) + SKEW
-        group_expiry = static(self.inner, "group_expiry", _DEFAULT_GROUP_EXPIRY)
-        self._group_expiry = int(group_expiry * 1e9)
+        self._group_expiry = int(given.get("group_expiry", _DEFAULT_GROUP_EXPIRY) * 1e9)
         self._dumps, self._loads = _serializer(self.inner, inner_config)
         self._carries_bytes = _carries_bytes(self.inner)
         if hasattr(type(self.inner), "deserialize"):
@@ -320,7 +323,7 @@ class SealedChannelLayer:
         Whatever is not authentic, fresh, new and meant for this channel is dropped, counted in
         ``dropped``, and logged with its cause at most once in :data:`LOG_INTERVAL`.
         """
-        state = self._channel(channel)
+        state = self._channels.get(channel) or self._channel(channel)
         state.receivers += 1
         try:
             while True:
@@ -330,9 +333,11 @@ class SealedChannelLayer:
                 except _Refused as refused:
                     if refused.cause is not None:
                         self._drop(refused.cause, channel)
+        except BaseException:
+            state.idle_since = time.monotonic_ns()
+            raise
         finally:
             state.receivers -= 1
-            state.idle_since = time.monotonic_ns()
 
     # Sealing and opening
 
@@ -377,7 +382,17 @@ class SealedChannelLayer:
             raise _Refused(None if state.left.get(tag, 0) > now else _NOT_A_MEMBER)
         elif age > now - state.joined[tag] + SKEW:
             raise _Refused(_EARLY)
-        self._note_arrival(state, source, number, now, age)
+        state.idle_since = now
+        # The skew on top, because the clock that makes a message stale may be set back a little.
+        until = now - age + self._limit + SKEW
+        with _lock:
+            window = state.windows.get(source)
+            if window is None:
+                self._remember(state, source, number, until, now)
+            elif not window.accepts(number):
+                raise _Refused(_REPEATED)
+            elif until > window.until:
+                window.until = until
         if kind == _GRANT:
             self._join(state, self._tags(_GROUP_MESSAGE, body.decode()), now - max(age, 0))
             raise _Refused(None)
@@ -423,23 +438,6 @@ class SealedChannelLayer:
                 oldest, _ = self._opened.popitem(last=False)
                 self._opened_size -= len(oldest)
 
-    def _note_arrival(
-        self, state: _Channel, source: bytes, number: int, now: int, age: int
-    ) -> None:
-        """Refuse a message that has arrived before."""
-        # The skew on top, because the clock that makes a message stale may be set back a little.
-        until = now + self._limit - age + SKEW
-        with _lock:
-            window = state.windows.get(source)
-            if window is None:
-                if until - SKEW <= state.forgotten:
-                    raise _Refused(_REPEATED)
-                self._forget_windows(state, now)
-                window = state.windows[source] = _Window(number)
-            elif not window.accepts(number):
-                raise _Refused(_REPEATED)
-            window.until = max(window.until, until)
-
     # What is remembered. Whatever is added looks at two older ones, so that there is always at most
     # about twice as much as is needed, and no timer and no long pause.
 
@@ -464,16 +462,20 @@ class SealedChannelLayer:
             else:
                 self._channels.move_to_end(name)
 
-    def _forget_windows(self, state: _Channel, now: int) -> None:
+    def _remember(self, state: _Channel, source: bytes, number: int, until: int, now: int) -> None:
+        """Open the window of a source that has not been heard of, or not for long."""
+        if until - SKEW <= state.forgotten:
+            raise _Refused(_REPEATED)
         for _ in range(min(2, len(state.windows))):
-            source, window = next(iter(state.windows.items()))
+            oldest, window = next(iter(state.windows.items()))
             if window.until <= now:
-                del state.windows[source]
+                del state.windows[oldest]
             elif len(state.windows) >= MAX_WINDOWS:
-                del state.windows[source]
+                del state.windows[oldest]
                 state.forgotten = max(state.forgotten, window.until)
             else:
-                state.windows.move_to_end(source)
+                state.windows.move_to_end(oldest)
+        state.windows[source] = Window(number, until)
 
     def _join(self, state: _Channel, tags: tuple[bytes, ...], since: int) -> None:
         for tag in tags:
@@ -486,7 +488,9 @@ class SealedChannelLayer:
             if state.joined.pop(tag, None) is not None:
                 state.left[tag] = now + self._limit
         with _lock:
-            while state.left and next(iter(state.left.values())) <= now:
+            while state.left and (
+                next(iter(state.left.values())) <= now or len(state.left) > MAX_LEFT
+            ):
                 state.left.popitem(last=False)
 
     # Names
@@ -635,10 +639,12 @@ def _serializer(
         if method is not None and not method.__module__.startswith("channels_redis."):
             return inner.serialize, inner.deserialize
     try:
-        from channels_redis.serializers import registry
+        from channels_redis.serializers import BaseMessageSerializer, registry
     except ImportError:
         return _to_json, json.loads
     serializer = registry.get_serializer(config.get("serializer_format", "msgpack"))
+    if isinstance(serializer, BaseMessageSerializer):
+        return serializer.as_bytes, serializer.from_bytes
     return serializer.serialize, serializer.deserialize
 
 
