@@ -27,11 +27,12 @@ from typing import Any, Final, NamedTuple
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer
 from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
 
-from .. import keys
 from ..conf import conf
 from ..crypto.primitives import AesGcm, hkdf, hmac_sha256, random_bytes
 from ..exceptions import DecryptionFailed
+from ..keys import purpose_secret
 from .envelope import expiry_of
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ _MESSAGE: Final = 1
 _GROUP_MESSAGE: Final = 2
 _GRANT: Final = 3  # the channel was added to a group
 _REVOKE: Final = 4  # the channel was removed from a group
+_KINDS: Final = (_MESSAGE, _GROUP_MESSAGE, _GRANT, _REVOKE)
 
 # Why a message was refused.
 _PLAINTEXT: Final = "it is not sealed: its sender does not use SealedChannelLayer"
@@ -270,8 +272,7 @@ class SealedChannelLayer:
         if isinstance(self.inner, InMemoryChannelLayer):
             return group
         self._require_valid("group", group)
-        tag = _tag(conf.passphrases[0], _GROUP_MESSAGE, self._prefix, _encoded(group))
-        return _GROUP_PREFIX + tag.hex()
+        return _GROUP_PREFIX + self._tags(_GROUP_MESSAGE, group)[0].hex()
 
     # Channels' own methods. Their arguments and errors are those of the layer inside.
 
@@ -343,13 +344,12 @@ class SealedChannelLayer:
 
     def _seal(self, kind: int, name: str, body: bytes) -> dict[str, Any]:
         """What the layer inside carries to the group or channel ``name``."""
-        encoded = _encoded(name)
-        passphrase = conf.passphrases[0]
+        keys = _all_keys()[0]
         target = _GROUP_MESSAGE if kind == _GROUP_MESSAGE else _MESSAGE
-        tag = _tag(passphrase, target, self._prefix, encoded)
+        tag = _tag(keys, target, self._prefix, _encoded(name))
         sender, serial, number = _sender.next(tag)
         header = _HEADER.pack(kind, tag, sender, serial, number, time.time_ns())
-        data = header + _aead(passphrase, sender).seal(_NONCE.pack(serial), body, header)
+        data = header + _aead(keys, sender).seal(_NONCE.pack(serial), body, header)
         carried = data if self._carries_bytes else base64.b64encode(data).decode()
         return {"type": _MESSAGE_TYPE, "data": carried}
 
@@ -377,11 +377,13 @@ class SealedChannelLayer:
         if kind != _GROUP_MESSAGE:
             if tag not in self._tags(_MESSAGE, channel):
                 raise _Refused(_REDIRECTED)
-        elif tag not in state.joined:
-            # What was on its way when the group was left is no attack.
-            raise _Refused(None if state.left.get(tag, 0) > now else _NOT_A_MEMBER)
-        elif age > now - state.joined[tag] + SKEW:
-            raise _Refused(_EARLY)
+        else:
+            since = state.joined.get(tag)
+            if since is None:
+                # What was on its way when the group was left is no attack.
+                raise _Refused(None if state.left.get(tag, 0) > now else _NOT_A_MEMBER)
+            if age > now - since + SKEW:
+                raise _Refused(_EARLY)
         state.idle_since = now
         # The skew on top, because the clock that makes a message stale may be set back a little.
         until = now - age + self._limit + SKEW
@@ -415,9 +417,11 @@ class SealedChannelLayer:
             raise _Refused(_GARBLED)
         header, ciphertext = raw[: _HEADER.size], raw[_HEADER.size :]
         kind, tag, sender, serial, number, sent = _HEADER.unpack(header)
-        for passphrase in conf.passphrases:
+        if kind not in _KINDS:
+            raise _Refused(_GARBLED)
+        for keys in _all_keys():
             try:
-                body = _aead(passphrase, sender).open(_NONCE.pack(serial), ciphertext, header)
+                body = _aead(keys, sender).open(_NONCE.pack(serial), ciphertext, header)
             except DecryptionFailed:
                 continue
             opened = _Opened(kind, tag, header[_SOURCE], number, sent, body)
@@ -444,13 +448,17 @@ class SealedChannelLayer:
     def _channel(self, name: str) -> _Channel:
         state = self._channels.get(name)
         if state is None:
+            now = time.monotonic_ns()
             with _lock:
-                now = time.monotonic_ns()
-                self._forget_channels(now)
+                crowded_out = self._forget_channels(now)
                 state = self._channels.setdefault(name, _Channel(now))
+            for each in crowded_out:
+                self._log("Forgot the groups of a channel that has not been read for long", each)
         return state
 
-    def _forget_channels(self, now: int) -> None:
+    def _forget_channels(self, now: int) -> list[str]:
+        """Forget what is over. Returns the channels that had to give way although in a group."""
+        crowded_out = []
         for _ in range(min(2, len(self._channels))):
             name, state = next(iter(self._channels.items()))
             idle = 0 if state.receivers else now - state.idle_since
@@ -458,9 +466,10 @@ class SealedChannelLayer:
                 del self._channels[name]
             elif idle > self._limit and len(self._channels) >= MAX_CHANNELS:
                 del self._channels[name]
-                self._log("Forgot the groups of a channel that has not been read for long", name)
+                crowded_out.append(name)
             else:
                 self._channels.move_to_end(name)
+        return crowded_out
 
     def _remember(self, state: _Channel, source: bytes, number: int, until: int, now: int) -> None:
         """Open the window of a source that has not been heard of, or not for long."""
@@ -498,7 +507,7 @@ class SealedChannelLayer:
     def _tags(self, target: int, name: str) -> tuple[bytes, ...]:
         """The tags of a group or channel under every passphrase, the primary's first."""
         encoded = _encoded(name)
-        return tuple(_tag(each, target, self._prefix, encoded) for each in conf.passphrases)
+        return tuple(_tag(keys, target, self._prefix, encoded) for keys in _all_keys())
 
     def _group_tags(self, group: str) -> tuple[bytes, ...]:
         self._require_valid("group", group)
@@ -674,29 +683,39 @@ def _is_addressed_well(message: Any) -> bool:
 
 
 def _encoded(name: object) -> bytes:
-    # In UTF-8 before a passphrase is touched: a name with a lone surrogate raises, and error
-    # reports show the frames. Formatted, because pubsub takes names that are no text.
+    # Formatted, because pubsub takes names that are no text.
     return f"{name}".encode()
 
 
-def _secret(passphrase: str) -> bytes:
-    return keys.purpose_secret("layer", passphrase)
+class _Keys:
+    """What is derived from one passphrase; error reports, which show the frames, show nothing."""
+
+    __slots__ = ("names", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.names = hkdf(secret, info=b"gcrypt sealed layer names", length=32)
+
+
+def _all_keys() -> tuple[_Keys, ...]:
+    """The keys of every passphrase, the primary's first."""
+    return tuple(map(_derive, conf.passphrases))
 
 
 @lru_cache(maxsize=16)
-def _names_key(passphrase: str) -> bytes:
-    return hkdf(_secret(passphrase), info=b"gcrypt sealed layer names", length=32)
+@sensitive_variables()
+def _derive(passphrase: str) -> _Keys:
+    return _Keys(purpose_secret("layer", passphrase))
 
 
 @lru_cache(maxsize=20_000)
-def _tag(passphrase: str, target: int, prefix: bytes, name: bytes) -> bytes:
+def _tag(keys: _Keys, target: int, prefix: bytes, name: bytes) -> bytes:
     """The bytes by which a message names its target: a group or a channel of one prefix."""
     # The lengths are fixed or given, so no two lists of parts give the same bytes.
     data = bytes((target,)) + len(prefix).to_bytes(4, "big") + prefix + name
-    return hmac_sha256(_names_key(passphrase), data)[:_TAG_SIZE]
+    return hmac_sha256(keys.names, data)[:_TAG_SIZE]
 
 
 @lru_cache(maxsize=1_000)
-def _aead(passphrase: str, sender: bytes) -> AesGcm:
-    info = b"gcrypt sealed layer" + sender
-    return AesGcm(hkdf(_secret(passphrase), info=info, length=32))
+def _aead(keys: _Keys, sender: bytes) -> AesGcm:
+    return AesGcm(hkdf(keys.secret, info=b"gcrypt sealed layer" + sender, length=32))
