@@ -285,7 +285,9 @@ async def test_messages_may_overtake_each_other_within_the_window(redis: Redis) 
 # Delaying
 
 
-@pytest.mark.parametrize(("delay", "arrives"), [(61.9, True), (62.1, False), (-61.9, True)])
+@pytest.mark.parametrize(
+    ("delay", "arrives"), [(61.9, True), (62.1, False), (-61.9, True), (-62.1, False)]
+)
 async def test_a_message_is_not_delivered_after_the_expiry_and_two_seconds(
     scene: Scene, clock: SteadyClock, delay: float, arrives: bool
 ) -> None:
