@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers import get_channel_layer
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .conf import BOUND_MEMBERS, conf, problems
+from .layers.sealed import SealedChannelLayer, inner_config, layer_problem, unwrap
 from .protocol.profiles import V1
 
 STRONG_LENGTH = 32
@@ -28,7 +30,13 @@ IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
 
 def register() -> None:
     """Register every check with Django."""
-    for check in (check_settings, check_security, check_sessions, check_channel_layer):
+    for check in (
+        check_settings,
+        check_security,
+        check_sessions,
+        check_channel_layer,
+        check_sealing,
+    ):
         checks.register(check, checks.Tags.security)
 
 
@@ -155,7 +163,9 @@ def check_channel_layer(
                 id="gcrypt_channels.W006",
             )
         ]
-    if layers[alias].get("BACKEND") == IN_MEMORY_LAYER and not settings.DEBUG:
+    if layer_problem(layers[alias], alias) is not None:
+        return []  # E011
+    if inner_config(layers[alias]).get("BACKEND") == IN_MEMORY_LAYER and not settings.DEBUG:
         return [
             checks.Warning(
                 f"The channel layer {alias!r} is in-memory: with several workers, group messages "
@@ -182,7 +192,7 @@ def _is_impatient(alias: str) -> bool:
     By default it does with redis-py 8 and channels_redis 4.3.
     """
     try:
-        layer: Any = get_channel_layer(alias)
+        layer: Any = unwrap(get_channel_layer(alias))
     except InvalidChannelLayerError:
         return False  # whoever uses it is told
     blocks_for = getattr(type(layer), "brpop_timeout", None)
@@ -193,3 +203,37 @@ def _is_impatient(alias: str) -> bool:
         for index in range(layer.ring_size)
     )
     return any(timeout is not None and timeout <= blocks_for for timeout in timeouts)
+
+
+def check_sealing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """E011: a sealed layer that is put together wrongly. W009: one that should be sealed."""
+    found: list[CheckMessage] = []
+    for alias, config in getattr(settings, "CHANNEL_LAYERS", {}).items():
+        where = f"CHANNEL_LAYERS[{alias!r}]"
+        problem = layer_problem(config, where)
+        if problem is not None:
+            hint = (
+                f"{where} = {{'BACKEND': 'gcrypt_channels.layers.SealedChannelLayer', 'CONFIG': "
+                "{'layer': {'BACKEND': …, 'CONFIG': …}}}."
+            )
+            found.append(checks.Error(problem, hint=hint, id="gcrypt_channels.E011"))
+        elif _leaves_in_plaintext(config):
+            found.append(
+                checks.Warning(
+                    f"{where} sends in plaintext what consumers and views give to "
+                    "channel_layer.send and group_send, with the names of the groups.",
+                    hint=f"Set {where} to {{'BACKEND': 'gcrypt_channels.layers.SealedChannelLayer',"
+                    " 'CONFIG': {'layer': <what it is now>}}.",
+                    id="gcrypt_channels.W009",
+                )
+            )
+    return found
+
+
+def _leaves_in_plaintext(config: Mapping[str, Any]) -> bool:
+    try:
+        backend = import_string(config["BACKEND"])
+        stays_or_sealed = issubclass(backend, (InMemoryChannelLayer, SealedChannelLayer))
+    except (KeyError, TypeError, AttributeError, ImportError):
+        return False  # whoever uses it is told
+    return not stays_or_sealed and not config.get("CONFIG", {}).get("symmetric_encryption_keys")

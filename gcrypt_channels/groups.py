@@ -17,6 +17,7 @@ from .crypto import jsontext
 from .exceptions import LocalError
 from .hub.hub import check_group, deliver_here
 from .layers.envelope import CONTROL_GROUP, USER_GROUP, Kind
+from .layers.sealed import unwrap
 from .layers.sender import send
 
 
@@ -72,14 +73,14 @@ async def publish_control(message: Mapping[str, Any]) -> None:
     """
     payload = _encode(message)
     deliver_here(CONTROL_GROUP, Kind.CONTROL, payload)
-    layer = get_channel_layer(conf.channel_layer)
+    layer = unwrap(get_channel_layer(conf.channel_layer))
     # An in-memory layer reaches no one else, and is not for the threads that revocations come from.
     if layer is not None and not isinstance(layer, InMemoryChannelLayer):
         await send(layer, CONTROL_GROUP, Kind.CONTROL, payload)
 
 
 async def _publish(group: str, kind: Kind, payload: bytes) -> None:
-    layer = get_channel_layer(conf.channel_layer)
+    layer = unwrap(get_channel_layer(conf.channel_layer))
     if layer is None:
         deliver_here(group, kind, payload)
     else:

@@ -36,5 +36,10 @@ def pubsub(url: str) -> Config:
     return {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": config}
 
 
+def sealed(layer: Config) -> Config:
+    """The configuration of a layer that seals what ``layer`` carries."""
+    return {"BACKEND": "gcrypt_channels.layers.SealedChannelLayer", "CONFIG": {"layer": layer}}
+
+
 REDIS_LAYERS: list[Callable[[str], Config]] = [core, core_json, pubsub]
 LAYERS: list[Callable[[str], Config]] = [in_memory, *REDIS_LAYERS]

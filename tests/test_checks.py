@@ -8,7 +8,7 @@ from django.core.checks import Error, Warning, run_checks  # noqa: A004
 from django.core.checks.registry import registry
 
 from gcrypt_channels import checks
-from tests.channel_layers import core, pubsub
+from tests.channel_layers import core, in_memory, pubsub, sealed
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 NO_REDIS = "redis://127.0.0.1:1"  # the checks connect to nothing
@@ -33,6 +33,7 @@ def test_the_checks_are_registered() -> None:
         checks.check_security,
         checks.check_sessions,
         checks.check_channel_layer,
+        checks.check_sealing,
     }
 
 
@@ -77,7 +78,7 @@ def test_the_secret_key_as_a_passphrase_is_w001(settings: Any) -> None:
 
 
 def test_the_classic_profile_in_production_is_w002(settings: Any) -> None:
-    settings.CHANNEL_LAYERS = {"default": core(NO_REDIS)}
+    settings.CHANNEL_LAYERS = {"default": sealed(core(NO_REDIS))}
     settings.DEBUG = False
     assert ids() == ["W002"]
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
@@ -118,7 +119,7 @@ def test_sessions_in_a_cache_of_one_process_are_w005_in_production(
     settings: Any, engine: str
 ) -> None:
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
-    settings.CHANNEL_LAYERS = {"default": core(NO_REDIS)}
+    settings.CHANNEL_LAYERS = {"default": sealed(core(NO_REDIS))}
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     settings.CACHES = {"default": {"BACKEND": LOCMEM}}
     assert ids() == []
@@ -136,8 +137,10 @@ def test_a_missing_channel_layer_is_w006(settings: Any) -> None:
     assert ids() == ["W006"]
 
 
-def test_the_in_memory_layer_in_production_is_w007(settings: Any) -> None:
+@pytest.mark.parametrize("config", [in_memory(""), sealed(in_memory(""))])
+def test_the_in_memory_layer_in_production_is_w007(settings: Any, config: dict[str, Any]) -> None:
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    settings.CHANNEL_LAYERS = {"default": config}
     settings.DEBUG = False
     assert ids() == ["W007"]
 
@@ -156,6 +159,102 @@ def test_a_redis_client_that_gives_up_too_early_is_w008(
 ) -> None:
     config = layer(NO_REDIS)
     config["CONFIG"]["hosts"] = [{"address": NO_REDIS, **options}]
-    settings.CHANNEL_LAYERS = {"default": config}
+    settings.CHANNEL_LAYERS = {"default": sealed(config)}
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
     assert ids() == (expected if layer is core else [])
+
+
+def errors_and_warnings() -> dict[str, str]:
+    found = [each for each in run_checks() if str(each.id).startswith("gcrypt_channels.")]
+    return {
+        str(each.id).removeprefix("gcrypt_channels."): f"{each.msg} {each.hint}" for each in found
+    }
+
+
+@pytest.mark.parametrize("layer", [core, pubsub])
+def test_a_layer_that_carries_plaintext_is_w009(settings: Any, layer: Callable[[str], Any]) -> None:
+    settings.CHANNEL_LAYERS = {"default": in_memory(""), "other": layer(NO_REDIS)}
+    [(found, message)] = errors_and_warnings().items()
+    assert found == "W009"
+    assert "CHANNEL_LAYERS['other']" in message
+    assert "gcrypt_channels.layers.SealedChannelLayer" in message
+
+
+@pytest.mark.parametrize(
+    "config",
+    [in_memory(""), sealed(in_memory("")), sealed(core(NO_REDIS)), sealed(pubsub(NO_REDIS))],
+)
+def test_a_layer_that_is_sealed_or_stays_in_the_process_is_none(
+    settings: Any, config: dict[str, Any]
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": config}
+    assert ids() == []
+
+
+def test_a_layer_with_symmetric_keys_carries_no_plaintext(settings: Any) -> None:
+    config = core(NO_REDIS)
+    config["CONFIG"]["symmetric_encryption_keys"] = ["a key for the tests"]
+    settings.CHANNEL_LAYERS = {"default": config}
+    assert ids() == []
+
+
+def test_a_layer_that_cannot_be_imported_is_left_to_whoever_uses_it(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "nowhere.Layer"}, "other": {}}
+    assert ids() == []
+
+
+SEALED = "gcrypt_channels.layers.SealedChannelLayer"
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        pytest.param({"BACKEND": SEALED}, "['CONFIG']['layer']", id="nothing inside"),
+        pytest.param(
+            {"BACKEND": SEALED, "CONFIG": core(NO_REDIS)}, "['CONFIG']['layer']", id="no layer key"
+        ),
+        pytest.param(
+            {"BACKEND": SEALED, "CONFIG": {"layer": SEALED}}, "['CONFIG']['layer']", id="a path"
+        ),
+        pytest.param(
+            {"BACKEND": SEALED, "CONFIG": {"layer": core(NO_REDIS), "expiry": 10}},
+            "['CONFIG']['expiry']",
+            id="an option of the layer inside",
+        ),
+        pytest.param(
+            sealed({"BACKEND": "channels_redis.core.RedisChannelLayer", "hosts": []}),
+            "['CONFIG']['layer']['hosts']",
+            id="an option beside CONFIG",
+        ),
+        pytest.param(sealed({}), "['CONFIG']['layer']['BACKEND']", id="no backend"),
+        pytest.param(
+            sealed({"BACKEND": "nowhere.Layer"}), "['CONFIG']['layer']['BACKEND']", id="no module"
+        ),
+        pytest.param(
+            sealed({"BACKEND": "os.sep"}), "['CONFIG']['layer']['BACKEND']", id="no class"
+        ),
+        pytest.param(
+            sealed({**core(NO_REDIS), "CONFIG": []}), "['CONFIG']['layer']['CONFIG']", id="a list"
+        ),
+        pytest.param(
+            sealed(sealed(core(NO_REDIS))), "['CONFIG']['layer']['BACKEND']", id="sealed twice"
+        ),
+        pytest.param(
+            {**core(NO_REDIS), "CONFIG": {"layer": sealed(core(NO_REDIS))}},
+            "['CONFIG']['layer']",
+            id="inside out",
+        ),
+        pytest.param(
+            {**pubsub(NO_REDIS), "CONFIG": {"layer": sealed(pubsub(NO_REDIS))}},
+            "['CONFIG']['layer']",
+            id="inside out, pubsub",
+        ),
+    ],
+)
+def test_a_sealed_layer_that_is_put_together_wrongly_is_e011_and_the_key_is_named(
+    settings: Any, config: dict[str, Any], key: str
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": config}
+    [(found, message)] = errors_and_warnings().items()
+    assert found == "E011"
+    assert message.startswith(f"CHANNEL_LAYERS['default']{key} ")

@@ -21,9 +21,10 @@ from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.profiles import Profile
-from tests.channel_layers import LAYERS
+from tests.channel_layers import LAYERS, core, pubsub, sealed
 from tests.communicators import EncryptedCommunicator
 from tests.consumers import internals
+from tests.layers.redis_traffic import tap
 from tests.servers import Redis
 
 PROFILES = ["gcrypt.v2", "gcrypt.v1"]
@@ -113,7 +114,15 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
     assert not current_hub().members.by_group
 
 
-@pytest.fixture(params=LAYERS)
+def sealed_core(url: str) -> dict[str, Any]:
+    return sealed(core(url))
+
+
+def sealed_pubsub(url: str) -> dict[str, Any]:
+    return sealed(pubsub(url))
+
+
+@pytest.fixture(params=[*LAYERS, sealed_core, sealed_pubsub])
 def any_layer(request: pytest.FixtureRequest, redis: Redis, settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": request.param(redis.url)}
 
@@ -155,6 +164,23 @@ async def test_the_channel_layer_carries_no_plaintext(
     assert "canary" not in repr(carried)
     assert "chat" not in repr(carried)
     assert "room" not in repr(carried)
+
+
+@pytest.mark.parametrize("layer", [core, pubsub])
+async def test_over_a_sealed_layer_nothing_is_sealed_twice(
+    connect: Connect, settings: Any, redis: Redis, layer: Callable[[str], Any]
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": sealed(layer(redis.url))}
+    client = await connect(MEMBERS[0])
+    channel_layer: Any = get_channel_layer()
+    carried = tap(channel_layer)
+    await broadcast("room", {"text": "canary"})
+    assert await client.receive_json_from() == {"text": "canary"}
+    await channel_layer.group_send("room", {"type": "chat.message", "text": "Channels' own"})
+    assert {"gcrypt.layer", "gcrypt.sealed"} == {each["type"] for each in carried} - {
+        "gcrypt.probe"
+    }
+    assert "canary" not in repr(carried)
 
 
 async def test_a_broadcast_keeps_its_place_among_the_consumers_own_messages(

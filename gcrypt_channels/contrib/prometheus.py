@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from channels.layers import channel_layers
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..exceptions import HandshakeTimeout, InvalidFrame, NoProfile, NoSessionKey
 from ..hub.hub import hubs
+from ..layers import SealedChannelLayer
 from ..signals import connection_closed, connection_opened, connection_refused
 
 _OWN_CODES = {each.code for each in (InvalidFrame, NoSessionKey, NoProfile, HandshakeTimeout)}
@@ -88,10 +90,15 @@ def _label(code: int) -> str:
 
 
 class _HubMetrics(Collector):
-    """What the hubs of this process count themselves."""
+    """What the hubs and the sealed channel layers of this process count themselves."""
 
     def collect(self) -> Iterator[Metric]:
         found = hubs()
+        layers = [
+            layer
+            for layer in list(channel_layers.backends.values())
+            if isinstance(layer, SealedChannelLayer)
+        ]
         yield GaugeMetricFamily(
             "gcrypt_group_members",
             "Memberships of connections in groups",
@@ -105,5 +112,5 @@ class _HubMetrics(Collector):
         yield CounterMetricFamily(
             "gcrypt_layer_messages_dropped",
             "Messages of the channel layer that were forged, replayed, stale or foreign",
-            sum(hub.dropped for hub in found),
+            sum(each.dropped for each in (*found, *layers)),
         )

@@ -29,6 +29,7 @@ __all__ = [
     "aes_cbc_encrypt",
     "compare",
     "hkdf",
+    "hmac_sha256",
     "md5",
     "random_bytes",
     "scrypt",
@@ -64,6 +65,11 @@ def sha256(data: bytes) -> bytes:
 def hkdf(secret: bytes, *, salt: bytes = b"", info: bytes, length: int) -> bytes:
     """Derive ``length`` bytes (at most 8160) by HKDF-SHA-256, RFC 5869 sections 2.2 and 2.3."""
     return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """Return the HMAC-SHA-256 (32) of ``data``, RFC 2104."""
+    return hmac.digest(key, data, "sha256")
 
 
 def scrypt(passphrase: bytes, *, salt: bytes) -> bytes:

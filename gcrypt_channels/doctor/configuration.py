@@ -22,7 +22,12 @@ def examine_configuration() -> Iterator[CheckMessage]:
         count = len(conf.passphrases)
         passphrases = "1 passphrase" if count == 1 else f"{count} passphrases"
         yield Info(f"valid; {', '.join(conf.profiles)}; {passphrases}", obj="settings")
-    for check in (checks.check_security, checks.check_sessions, checks.check_channel_layer):
+    for check in (
+        checks.check_security,
+        checks.check_sessions,
+        checks.check_channel_layer,
+        checks.check_sealing,
+    ):
         yield from check(None)
     yield _key_endpoint()
 

@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
+from ..layers.sealed import inner_config
 
 __all__ = ["examine_services"]
 
@@ -39,7 +40,7 @@ def examine_services() -> Iterator[CheckMessage]:
         return  # the checks of the settings say so
     layers = getattr(settings, "CHANNEL_LAYERS", {})
     if alias in layers:  # W006 otherwise
-        name = str(layers[alias].get("BACKEND"))
+        name = str(inner_config(layers[alias]).get("BACKEND"))
         yield _examine("channel layer", name, lambda: _try_layer(alias), _LAYER_HINT)
 
 

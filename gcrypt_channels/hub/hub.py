@@ -34,6 +34,7 @@ from ..layers.envelope import (
 )
 from ..layers.locks import KeyedLock
 from ..layers.receiver import Lost, Receiver
+from ..layers.sealed import unwrap
 from ..layers.sender import is_own
 from .members import Members
 from .subscription import Subscription
@@ -149,7 +150,7 @@ class Hub:
     # The subscription
 
     def _subscribe(self) -> None:
-        layer = get_channel_layer(conf.channel_layer)
+        layer = unwrap(get_channel_layer(conf.channel_layer))
         if layer is not None:
             self._opened_at = time.time_ns()
             self._layer_expiry = expiry_of(layer)

@@ -156,7 +156,8 @@ def layer_group(group: str) -> str:
 
 def expiry_of(layer: Any) -> float:
     """Seconds for which ``layer`` keeps a message."""
-    return float(getattr(layer, "expiry", _DEFAULT_EXPIRY))
+    # Not by getattr: channels_redis's pubsub answers for every name, and needs an event loop.
+    return float(vars(layer).get("expiry", _DEFAULT_EXPIRY))
 
 
 def is_outage(error: Exception) -> bool:

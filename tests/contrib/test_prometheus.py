@@ -14,7 +14,9 @@ from gcrypt_channels.layers.envelope import Kind, layer_group
 from gcrypt_channels.layers.sender import current_sender
 from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
+from tests.channel_layers import core, sealed
 from tests.communicators import Communicator
+from tests.servers import Redis
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -85,6 +87,18 @@ async def test_the_codes_that_a_client_may_choose_share_few_labels(
     await visitor.connect()
     await visitor.disconnect(code)
     assert value(registry, "_closed_total", profile="gcrypt.v1", code=label) == 1
+
+
+async def test_what_a_sealed_channel_layer_drops_is_counted(
+    registry: CollectorRegistry, settings: Any, redis: Redis
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": sealed(core(redis.url))}
+    layer = channel_layers["default"]
+    await layer.inner.send("channel", {"type": "chat.message"})
+    await layer.send("channel", {"type": "last"})
+    assert await layer.receive("channel") == {"type": "last"}
+    assert registry.get_sample_value("gcrypt_layer_messages_dropped_total") == 1
+    await layer.flush()
 
 
 async def test_what_becomes_of_group_messages_is_counted(registry: CollectorRegistry) -> None:

@@ -13,6 +13,7 @@ from gcrypt_channels.crypto.primitives import (
     aes_cbc_encrypt,
     compare,
     hkdf,
+    hmac_sha256,
     md5,
     random_bytes,
     scrypt,
@@ -93,6 +94,27 @@ def test_sha256_fips_180_abc() -> None:
 )
 def test_hkdf_rfc_5869(secret: bytes, salt: bytes, info: bytes, okm: str) -> None:
     assert hkdf(secret, salt=salt, info=info, length=len(h(okm))) == h(okm)
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "mac"),
+    [
+        pytest.param(
+            h("0b" * 20),
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            id="1",
+        ),
+        pytest.param(
+            b"Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            id="2",
+        ),
+    ],
+)
+def test_hmac_sha256_rfc_4231(key: bytes, data: bytes, mac: str) -> None:
+    assert hmac_sha256(key, data) == h(mac)
 
 
 def test_hkdf_without_a_salt_uses_zeros() -> None:

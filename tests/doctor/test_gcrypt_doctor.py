@@ -17,7 +17,7 @@ from django.urls import path, re_path
 
 from gcrypt_channels import GcryptMiddleware
 from gcrypt_channels.doctor import examine
-from tests.channel_layers import REDIS_LAYERS, core
+from tests.channel_layers import REDIS_LAYERS, core, sealed
 from tests.consumers import AsyncEchoMixinFirst, PlainEcho, SyncEchoMixinLast
 from tests.servers import Redis
 
@@ -183,14 +183,28 @@ def test_a_cache_that_forgets_is_a_failure(site: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("layer", REDIS_LAYERS)
 def test_a_redis_layer_is_found_to_work(site: Any, layer: Any, redis: Redis) -> None:
-    site.CHANNEL_LAYERS = {"default": layer(redis.url)}
+    site.CHANNEL_LAYERS = {"default": sealed(layer(redis.url))}
     found = {each.obj: each for each in examine()}
     assert found["channel layer"].level is INFO
+    assert layer(redis.url)["BACKEND"] in found["channel layer"].msg
 
 
 def test_a_redis_layer_that_cannot_be_reached_is_a_failure(site: Any, closed_port: int) -> None:
-    site.CHANNEL_LAYERS = {"default": core(f"redis://127.0.0.1:{closed_port}/0")}
+    site.CHANNEL_LAYERS = {"default": sealed(core(f"redis://127.0.0.1:{closed_port}/0"))}
     assert the_fault("channel layer").level is ERROR
+
+
+def test_a_layer_that_carries_plaintext_is_a_warning(site: Any, redis: Redis) -> None:
+    site.CHANNEL_LAYERS = {"default": core(redis.url)}
+    [found] = faults()
+    assert found.id == "gcrypt_channels.W009"
+    assert found.level is WARNING
+
+
+def test_a_sealed_layer_that_is_put_together_wrongly_is_a_failure(site: Any) -> None:
+    site.CHANNEL_LAYERS = {"default": sealed(sealed(core("")))}
+    assert {each.id or each.obj for each in faults()} == {"gcrypt_channels.E011", "channel layer"}
+    assert all(each.level is ERROR for each in faults())
 
 
 def test_a_layer_that_cannot_be_imported_is_a_failure(site: Any) -> None:

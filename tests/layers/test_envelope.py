@@ -5,6 +5,8 @@ import os
 from typing import Any
 
 import pytest
+from channels.layers import InMemoryChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gcrypt_channels.crypto.primitives import AesGcm, hkdf, sha256
@@ -123,5 +125,6 @@ def test_an_outage_of_redis_is_told_from_other_errors() -> None:
     assert not envelopes.is_outage(ConnectionRefusedError())
 
 
-def test_a_layer_without_an_expiry_has_the_default_one() -> None:
-    assert envelopes.expiry_of(object()) == 60
+def test_the_expiry_is_that_of_the_layer_or_the_default_one() -> None:
+    assert envelopes.expiry_of(InMemoryChannelLayer(expiry=5)) == 5
+    assert envelopes.expiry_of(RedisPubSubChannelLayer()) == 60  # without an event loop
