@@ -13,12 +13,13 @@ from django.dispatch import Signal
 
 from . import keys
 from .conf import conf, load_resolver, problems
+from .connection.binding import check_binding
 from .connection.connection import Connection
-from .connection.daphne import patch_daphne_send
+from .connection.daphne import has_foreign_root_path, patch_daphne_send
 from .connection.facade import facade_of
 from .connection.inbox import Receive
 from .crypto.psk import SessionKey
-from .exceptions import NoProfile, NoSessionKey, ProtocolError, TryAgainLater
+from .exceptions import InvalidFrame, NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub.hub import Hub, current_hub
 from .layers.envelope import is_outage
 from .outbox import Send
@@ -87,6 +88,7 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
+        is_misrouted = has_foreign_root_path(scope, send)
         send = patch_daphne_send(send)
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
@@ -96,8 +98,12 @@ class GcryptMiddleware:
         hub = current_hub()
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
-            await self._serve(connection, scope)
-        except TryAgainLater as error:
+            subprotocols = await _handshake(connection, scope)
+            if is_misrouted:
+                connection.fail(InvalidFrame(), "the header Daphne-Root-Path changes the route")
+            elif subprotocols is not None:
+                await self._serve(connection, scope, subprotocols)
+        except (InvalidFrame, TryAgainLater) as error:
             connection.fail(error)
         except asyncio.CancelledError:
             connection.abort(1012, "service restart")  # the server stops
@@ -151,16 +157,10 @@ class GcryptMiddleware:
             raise NoSessionKey
         return keyring, login
 
-    async def _serve(self, connection: Connection, scope: Scope) -> None:
-        """Handshake where the profile has one, then run the application."""
-        if connection.profile == V1:
-            offered = scope.get("subprotocols") or ()
-            subprotocols = tuple(each for each in offered if not each.startswith("gcrypt."))
-        else:
-            done = await connection.handshake(timeout=conf.handshake_timeout)
-            if done is None:
-                return
-            subprotocols = done.subprotocols
+    async def _serve(
+        self, connection: Connection, scope: Scope, subprotocols: Iterable[str]
+    ) -> None:
+        """Run the application."""
         connection.seals = self.seal_outbound
         await current_hub().join_user(connection)
         connection.start()
@@ -208,6 +208,22 @@ def _session(
         return ClassicSession(keyring.passphrases, max_message=conf.max_message_size), None
     session = SecureSession(role="server", max_message=conf.max_message_size, padding=conf.padding)
     return session, keyring.session_key(_named_kid(offered))
+
+
+async def _handshake(connection: Connection, scope: Scope) -> Iterable[str] | None:
+    """The subprotocols that the client offers the application; ``None`` if the connection ended.
+
+    Raises:
+        InvalidFrame: the client made another request than the one that arrived.
+    """
+    if connection.profile == V1:
+        offered = scope.get("subprotocols") or ()
+        return [each for each in offered if not each.startswith("gcrypt.")]
+    done = await connection.handshake(timeout=conf.handshake_timeout)
+    if done is None:
+        return None
+    check_binding(done.binding, scope)
+    return done.subprotocols
 
 
 async def _send_signal(signal: Signal, connection: Connection, **more: Any) -> None:

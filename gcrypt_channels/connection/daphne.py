@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from channels.sessions import InstanceSessionWrapper
+from django.conf import settings
 
 from ..outbox import Event, Send
 
@@ -91,3 +93,20 @@ def _with_codes_shifted(send: Send) -> Send:
             await send({**event, "code": event["code"] + 3000})
 
     return shifting_send
+
+
+def has_foreign_root_path(scope: Mapping[str, Any], send: Send) -> bool:
+    """Whether a header of the request chose the ``root_path``, by which Channels routes.
+
+    Daphne takes it from the header ``Daphne-Root-Path``. Where its protocol is out of reach, what
+    the settings do not name is foreign.
+    """
+    daphne = sys.modules.get("daphne.ws_protocol")
+    reactor = sys.modules.get("twisted.internet.reactor")
+    if daphne is None or not getattr(reactor, "running", False):
+        return False  # another server, which takes it from its own settings
+    protocol = _protocol(send)
+    root_path = scope.get("root_path") or ""
+    if isinstance(protocol, daphne.WebSocketProtocol):
+        return bool(root_path != (protocol.server.root_path or ""))
+    return root_path not in ("", settings.FORCE_SCRIPT_NAME or "")
