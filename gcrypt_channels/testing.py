@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from string import punctuation
@@ -19,8 +21,9 @@ from django.utils.functional import LazyObject
 
 from . import keys
 from .conf import conf
-from .connection.inbox import GAP_EVENT
-from .exceptions import LocalError
+from .connection.inbox import GAP_EVENT, Receive
+from .exceptions import LocalError, MessageTooBig
+from .outbox import Send
 from .protocol.classic import ClassicSession
 from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Json, Text
 from .protocol.profiles import PROFILES, V1, V2, Profile
@@ -30,6 +33,9 @@ from .sessions.identity import prepare_session
 __all__ = ["EncryptedWebsocketCommunicator"]
 
 Message = dict[str, Any]
+
+_FAILED = "gcrypt.failed"
+"""The type of the event that wakes the test when the application has raised."""
 
 _NO_KEY = (
     "The middleware has another key for this connection: pass user= or session=, or as resolver= "
@@ -41,9 +47,9 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
     """Talks to a consumer behind ``GcryptMiddleware`` as a client that holds the session's key.
 
     Everything is as with Channels' ``WebsocketCommunicator``, in plaintext: ``connect`` returns
-    ``(True, subprotocol)`` or ``(False, close code)`` as the consumer decided, and
-    ``receive_output`` returns the events that the consumer sent. A gap is the event
-    ``{"type": "gcrypt.gap", "group", "missed"}``.
+    ``(True, subprotocol)`` or ``(False, close code)`` as the consumer decided,
+    ``receive_output`` returns the events that the consumer sent, and what the application raises
+    is raised by the next call. A gap is the event ``{"type": "gcrypt.gap", "group", "missed"}``.
 
     The application may be ``GcryptMiddleware(…)`` by itself or the whole stack: the login is in
     the scope and in the cookie, and the middlewares around replace the former by the latter.
@@ -53,10 +59,15 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         path: the path of the WebSocket, with its query string.
         headers: further headers of the request.
         subprotocols: those of the consumer; with ``gcrypt.v1`` its choice is not told.
+        spec_version: as Channels' communicator takes it.
         user: a saved user, who is logged in for this connection as by ``force_login``.
         session: a session to use instead of a new one.
-        profile: ``"gcrypt.v2"`` or ``"gcrypt.v1"``.
+        profile: a profile that the middleware enables.
         resolver: what the middleware was given as ``resolver``, if it was given one.
+
+    Attributes:
+        user: the argument, or the user of ``session`` once the connection was opened.
+        session: the argument, or the session that was made for ``user``.
     """
 
     def __init__(
@@ -65,145 +76,256 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         path: str,
         headers: Iterable[tuple[bytes, bytes]] | None = None,
         subprotocols: Iterable[str] | None = None,
+        spec_version: Any = None,
         *,
         user: AbstractBaseUser | None = None,
         session: SessionBase | None = None,
         profile: Profile = V2,
         resolver: str | Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(application, path, _with_host(list(headers or ())))
-        # As a client writes it: a request line is ASCII.
-        self.scope["query_string"] = quote(self.scope["query_string"], safe=punctuation).encode()
+        self._client = _Client(application, profile, resolver, user, session)
+        super().__init__(
+            self._client,
+            path,
+            _with_host(list(headers or ())),
+            list(subprotocols or ()),
+            spec_version,
+        )
         if profile not in PROFILES:
             raise ValueError(f"The profiles are {PROFILES}.")
-        self._user = user
-        self._session = session
-        self._profile = profile
-        self._resolver = resolver
-        self._subprotocols = tuple(subprotocols or ())
-        self._keyring: keys.Keyring | None = None
-        self._wire: SecureSession | ClassicSession = SecureSession(role="client")
-        self._closed: Closed | None = None
+        # As a client writes it: a request line is ASCII.
+        self.scope["query_string"] = quote(self.scope["query_string"], safe=punctuation).encode()
+
+    @property
+    def user(self) -> Any:
+        """Who is logged in for this connection; ``None`` for nobody."""
+        return self._client.user
+
+    @property
+    def session(self) -> SessionBase | None:
+        """The session of this connection; ``None`` if it has none."""
+        return self._client.session
 
     async def send_input(self, message: Message) -> None:
-        """Send an event to the consumer, a message sealed."""
-        if message["type"] == "websocket.connect":
-            await self._prepare()
-        elif message["type"] == "websocket.receive":
+        """Send an event to the consumer.
+
+        Raises:
+            MessageTooBig: the message is over what the server accepts.
+            LocalError: the connection is not open, or its profile cannot carry the message.
+        """
+        if message["type"] == "websocket.receive":
             text = message.get("text")
-            data: str | bytes = message["bytes"] if text is None else text
-            await self._send_frames(self._wire.seal(data))
-            return
-        elif message["type"] == "websocket.disconnect":
-            with suppress(LocalError):  # it has ended already, or never begun
-                await self._send_frames(self._wire.seal_close(message.get("code", 1000), ""))
+            self._client.check(message["bytes"] if text is None else text)
         await super().send_input(message)
 
     async def receive_output(self, timeout: float = 1) -> Message:
-        """Wait for the next event that the consumer sends, ``timeout`` seconds for each frame."""
-        while True:
-            event = await super().receive_output(timeout)
-            if event["type"] == "websocket.accept":
-                opened = self._open_accept(event)
-            elif event["type"] == "websocket.send":
-                opened = await self._open_frame(event)
-            elif event["type"] == "websocket.close" and self._closed is not None:
-                return {**event, "code": self._closed.code, "reason": self._closed.reason}
-            else:
-                return event
-            if opened is not None:
-                return opened
+        """Wait ``timeout`` seconds for the next event that the consumer sends."""
+        event = await super().receive_output(timeout)
+        if event["type"] == _FAILED:
+            await self.wait(timeout)  # raises what the application raised
+        if event["type"] == "websocket.accept" and self._client.profile == V1:
+            # A refusal of gcrypt.v1 is an accept with a close directly behind it.
+            waiting = [self.output_queue.get_nowait() for _ in range(self.output_queue.qsize())]
+            if waiting and waiting[0]["type"] == "websocket.close":
+                event = waiting.pop(0)
+            for each in waiting:
+                self.output_queue.put_nowait(each)
+        return event
+
+
+class _Client:
+    """An ASGI application around another one: the client's side of the wire.
+
+    What it receives and sends is plaintext; what the inner application receives and sends are
+    frames.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        profile: Profile,
+        resolver: str | Callable[..., Any] | None,
+        user: AbstractBaseUser | None,
+        session: SessionBase | None,
+    ) -> None:
+        self.profile = profile
+        self.user: Any = user
+        self.session = session
+        self._application = application
+        self._resolver = resolver
+        self._keyring: keys.Keyring | None = None
+        self._wire: SecureSession | ClassicSession | None = None
+        self._subprotocols: tuple[str, ...] = ()
+        self._binding = Binding((), "", "/")
+        self._frames: deque[Message] = deque()
+        self._is_open = False
+        self._closed: Closed | None = None
+        self._withheld: Message | None = None
+        self._error: AssertionError | None = None
+
+    def check(self, message: str | bytes) -> None:
+        """Raise what keeps ``message`` from being sent."""
+        if self._wire is None or not self._is_open:
+            raise LocalError("the connection is not open")
+        size = len(message.encode()) if isinstance(message, str) else len(message)
+        if size > self._wire.peer_max_message:
+            raise MessageTooBig
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Run the inner application until it returns or the test has made a mistake."""
+        self._receive_plain, self._send_plain = receive, send
+        self._frames.append(dict(await receive()))
+        await self._prepare(scope)
+        wire_scope = {**scope, "subprotocols": list(self._binding.offered)}
+        running = asyncio.ensure_future(
+            self._application(wire_scope, self._receive_frame, self._send_frame)
+        )
+        self._running = running
+        try:
+            await asyncio.wait([running])
+            if self._error is not None:
+                raise self._error
+            await running
+        except BaseException as error:
+            if isinstance(error, Exception):
+                await send({"type": _FAILED})
+            raise
+        else:
+            if self._withheld is not None:
+                await send(self._withheld)
+        finally:
+            running.cancel()
 
     # The login
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, scope: Message) -> None:
         """Log in, find the keys as the server will, and offer the profile."""
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # typed without user, session
-        if self._user is not None and self._session is None:
+        if self.user is not None and self.session is None:
             client = AsyncClient()
-            await client.aforce_login(self._user)  # type: ignore[arg-type]  # any user model
-            self._session = await client.asession()
-        if self._session is not None:
-            await database_sync_to_async(prepare_session)(self._session)
-            if self._session.modified:
-                await self._session.asave()
+            await client.aforce_login(self.user)
+            self.session = await client.asession()
+        if self.session is not None:
+            await database_sync_to_async(prepare_session)(self.session)
+            if self.session.modified:
+                await self.session.asave()
             scope["session"] = LazyObject()
-            scope["session"]._wrapped = self._session
+            scope["session"]._wrapped = self.session
+            self.user = self.user or await get_user(scope)  # type: ignore[arg-type]
             scope["user"] = UserLazyObject()
-            scope["user"]._wrapped = self._user or await get_user(scope)  # type: ignore[arg-type]
-            scope["headers"] = _with_session_cookie(scope["headers"], self._session)
+            scope["user"]._wrapped = self.user
+            scope["headers"] = _with_session_cookie(scope["headers"], self.session)
         resolver = conf.resolver if self._resolver is None else self._resolver
-        if self._session is not None or resolver != "session":
+        if self.session is not None or resolver != "session":
             self._keyring = await keys.resolve(scope, resolver)
-        scope["subprotocols"] = self._offer()
+        self._subprotocols = tuple(scope["subprotocols"])
+        self._binding = _binding(scope, self._offer())
+        if self.profile == V1:
+            self._wire = (
+                None if self._keyring is None else ClassicSession(self._keyring.passphrases)
+            )
+        else:
+            self._wire = SecureSession(role="client")
 
-    def _offer(self) -> list[str]:
-        if self._profile == V1:
-            return [V1, *self._subprotocols]
+    def _offer(self) -> tuple[str, ...]:
+        if self.profile == V1:
+            return (V1, *self._subprotocols)
         if self._keyring is None:
-            return [V2]
-        return [V2, f"gcrypt.kid.{self._keyring.session_keys[0].kid.hex()}"]
+            return (self.profile,)
+        return (self.profile, f"gcrypt.kid.{self._keyring.session_keys[0].kid.hex()}")
 
     # The wire
 
-    async def _send_frames(self, frames: Iterable[str | bytes]) -> None:
-        for frame in frames:
-            kind = "text" if isinstance(frame, str) else "bytes"
-            await super().send_input({"type": "websocket.receive", kind: frame})
+    async def _receive_frame(self) -> Message:
+        if self._is_open and self._wire is None:
+            self._fail(_NO_KEY)
+        while not self._frames:
+            event = dict(await self._receive_plain())
+            if event["type"] == "websocket.receive":
+                text = event.get("text")
+                self._put(self._session.seal(event["bytes"] if text is None else text))
+                continue
+            if event["type"] == "websocket.disconnect":
+                with suppress(LocalError):  # it has ended already, or never begun
+                    code = event.get("code")
+                    self._put(self._session.seal_close(1000 if code is None else code, ""))
+            self._frames.append(event)
+        return self._frames.popleft()
 
-    def _open_accept(self, event: Message) -> Message | None:
-        if event.get("subprotocol") != self._profile:
-            raise AssertionError(
-                f"The connection was accepted without {self._profile}: is GcryptMiddleware around "
+    async def _send_frame(self, event: Message) -> None:
+        if self._error is not None:
+            return
+        if event["type"] == "websocket.accept":
+            await self._on_accept(event)
+        elif event["type"] == "websocket.send":
+            frame = event.get("bytes")
+            await self._on_frame(event["text"] if frame is None else frame)
+        elif event["type"] == "websocket.close" and self._closed is not None:
+            await self._close({**event, "code": self._closed.code, "reason": self._closed.reason})
+        else:
+            await self._close(event)
+
+    async def _close(self, event: Message) -> None:
+        if event.get("code") == 1011:
+            self._withheld = event  # what the application raises says more
+        else:
+            await self._send_plain(event)
+
+    async def _on_accept(self, event: Message) -> None:
+        if event.get("subprotocol") != self.profile:
+            self._fail(
+                f"The connection was accepted without {self.profile}: is GcryptMiddleware around "
                 "this application, and is the profile enabled?"
             )
-        if self._profile == V2:
-            return None  # by the middleware; the consumer decides behind the handshake
-        refusal = self._refusal()
-        if refusal is not None:
-            return refusal
-        if self._keyring is None:
-            raise AssertionError(_NO_KEY)
-        self._wire = ClassicSession(self._keyring.passphrases)
-        return {**event, "subprotocol": None}
+        elif self.profile == V1:  # else the consumer decides behind the handshake
+            self._is_open = True
+            if self._wire is not None:  # else a refusal follows, or the test lacks the key
+                await self._send_plain({**event, "subprotocol": None})
 
-    def _refusal(self) -> Message | None:
-        """The close that stands directly behind an accept, which is how ``gcrypt.v1`` refuses."""
-        waiting = [self.output_queue.get_nowait() for _ in range(self.output_queue.qsize())]
-        refusal = waiting.pop(0) if waiting and waiting[0]["type"] == "websocket.close" else None
-        for event in waiting:
-            self.output_queue.put_nowait(event)
-        return refusal
-
-    async def _open_frame(self, event: Message) -> Message | None:
-        frame = event.get("bytes")
-        match self._wire.receive(event["text"] if frame is None else frame):
+    async def _on_frame(self, frame: str | bytes) -> None:
+        match self._session.receive(frame):
             case HelloReceived(kid):
-                await self._send_frames([self._reply(kid)])
+                self._reply(kid)
             case Accepted(subprotocol):
-                return {"type": "websocket.accept", "subprotocol": subprotocol}
+                self._is_open = True
+                await self._send_plain({"type": "websocket.accept", "subprotocol": subprotocol})
             case Text(data) | Json(data):
-                return {"type": "websocket.send", "text": data}
+                await self._send_plain({"type": "websocket.send", "text": data})
             case Bytes(data):
-                return {"type": "websocket.send", "bytes": data}
+                await self._send_plain({"type": "websocket.send", "bytes": data})
             case Gap(group, missed):
-                return {"type": GAP_EVENT, "group": group, "missed": missed}
+                await self._send_plain({"type": GAP_EVENT, "group": group, "missed": missed})
             case Closed() as closed:
                 self._closed = closed
-        return None
 
-    def _reply(self, kid: bytes) -> bytes:
+    def _reply(self, kid: bytes) -> None:
         key = None if self._keyring is None else self._keyring.session_key(kid)
         if key is None or key.kid != kid or not isinstance(self._wire, SecureSession):
-            raise AssertionError(_NO_KEY)
-        return self._wire.reply(key.psk, self._subprotocols, self._binding())
+            self._fail(_NO_KEY)
+        else:
+            self._put([self._wire.reply(key.psk, self._subprotocols, self._binding)])
 
-    def _binding(self) -> Binding:
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # typed as another protocol's
-        host = next(value for name, value in scope["headers"] if name.lower() == b"host")
-        query = scope["query_string"].decode("ascii")
-        target = quote(scope["path"]) + (f"?{query}" if query else "")
-        return Binding(tuple(scope["subprotocols"]), host.decode("ascii").lower(), target)
+    @property
+    def _session(self) -> SecureSession | ClassicSession:
+        if self._wire is None:
+            raise LocalError("the connection is not open")
+        return self._wire
+
+    def _put(self, frames: Iterable[str | bytes]) -> None:
+        for frame in frames:
+            kind = "text" if isinstance(frame, str) else "bytes"
+            self._frames.append({"type": "websocket.receive", kind: frame})
+
+    def _fail(self, mistake: str) -> None:
+        """End the application over a mistake of the test."""
+        self._error = AssertionError(mistake)
+        self._running.cancel()
+
+
+def _binding(scope: Message, offered: tuple[str, ...]) -> Binding:
+    host = next(value for name, value in scope["headers"] if name.lower() == b"host")
+    query = scope["query_string"].decode("ascii")
+    target = quote(scope["path"]) + (f"?{query}" if query else "")
+    return Binding(offered, host.decode("ascii").lower(), target)
 
 
 def _with_host(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -26,6 +25,8 @@ from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import Profile
 from tests.communicators import Communicator, EncryptedCommunicator
 from tests.consumers import internals
+from tests.wire import Wire
+from tests.wire import resolver as wire_resolver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -208,16 +209,6 @@ async def send_bytes(communicator: Any) -> None:
     await communicator.send_input({"type": "websocket.receive", "bytes": b'{"id": 1}'})
 
 
-async def send_garbage(communicator: Any) -> None:
-    await Communicator.send_input(
-        communicator, {"type": "websocket.receive", "bytes": b"\x10garbage"}
-    )
-
-
-async def send_plaintext(communicator: Any) -> None:
-    await Communicator.send_input(communicator, {"type": "websocket.receive", "text": '{"id": 1}'})
-
-
 NOT_JSON = {
     "malformed": "{",
     "empty": "",
@@ -244,28 +235,27 @@ async def test_what_is_not_json_closes_with_4400_and_no_traceback(
 
 
 @every_style
-@pytest.mark.parametrize("send", [send_bytes, send_garbage, send_plaintext])
-async def test_a_frame_that_is_not_due_closes_with_4400(
-    consumer: Any, send: Callable[[Any], Any]
-) -> None:
+async def test_a_binary_message_to_a_json_consumer_closes_with_4400(consumer: Any) -> None:
     communicator = communicate(consumer)
     await communicator.connect()
-    await send(communicator)
+    await send_bytes(communicator)
     assert (await communicator.receive_output())["code"] == 4400
     await communicator.disconnect()
     assert consumer.ended == [4400]
 
 
 @every_style
-@pytest.mark.parametrize("send", [send_garbage, send_plaintext])
-async def test_a_classic_frame_that_does_not_open_closes_with_4400(
-    consumer: Any, send: Callable[[Any], Any]
+@pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
+@pytest.mark.parametrize("frame", [b"\x10garbage", '{"id": 1}'])
+async def test_a_frame_that_does_not_open_closes_with_4400(
+    consumer: Any, profile: Profile, frame: str | bytes
 ) -> None:
-    communicator = communicate(consumer, "gcrypt.v1")
-    await communicator.connect()
-    await send(communicator)
-    assert (await communicator.receive_output())["code"] == 4400
-    await communicator.disconnect()
+    application = GcryptMiddleware(consumer.as_asgi(), resolver=wire_resolver)
+    server = Wire(application, subprotocols=[profile])
+    await (server.open() if profile == "gcrypt.v2" else server.until(1))
+    server.put_frames([frame])
+    await server.end()
+    assert server.close["code"] == 4400
     assert consumer.ended == [4400]
 
 
@@ -321,16 +311,14 @@ async def test_a_consumer_that_takes_bytes_gets_them() -> None:
 
 @every_style
 @every_profile
-async def test_an_exception_propagates_and_closes_with_1011(
+async def test_an_exception_of_the_consumer_is_raised_in_the_test(
     consumer: Any, profile: Profile
 ) -> None:
     communicator = communicate(consumer, profile)
     await communicator.connect()
     await communicator.send_json_to({"boom": "our own mistake"})
-    closed = await communicator.receive_output()
-    assert (closed["code"], closed["reason"]) == (1011, "internal error")
     with pytest.raises(ValueError, match="our own mistake"):
-        await communicator.wait()
+        await communicator.receive_json_from()
 
 
 @every_style
@@ -338,9 +326,8 @@ async def test_accepting_twice_is_an_error_of_the_consumer(consumer: Any) -> Non
     communicator = communicate(consumer)
     await communicator.connect()
     await communicator.send_json_to({"unaccepted": 1})
-    assert (await communicator.receive_output())["code"] == 1011
-    with pytest.raises(LocalError):
-        await communicator.wait()
+    with pytest.raises(LocalError, match="twice"):
+        await communicator.receive_output()
 
 
 async def test_sending_before_the_accept_is_an_error_of_the_consumer() -> None:
@@ -349,9 +336,8 @@ async def test_sending_before_the_accept_is_an_error_of_the_consumer() -> None:
             await self.send_json("too early")
 
     communicator = communicate(Hasty)
-    assert await communicator.connect() == (False, 1011)
-    with pytest.raises(LocalError):
-        await communicator.wait()
+    with pytest.raises(LocalError, match="before it sends"):
+        await communicator.connect()
 
 
 async def test_without_the_middleware_the_consumer_says_what_is_missing() -> None:
@@ -371,9 +357,8 @@ async def test_bytes_over_the_classic_profile_are_an_error_of_the_consumer() -> 
     communicator = communicate(Binary, "gcrypt.v1")
     await communicator.connect()
     await communicator.send_json_to(1)
-    assert (await communicator.receive_output())["code"] == 1011
-    with pytest.raises(LocalError):
-        await communicator.wait()
+    with pytest.raises(LocalError, match="not bytes"):
+        await communicator.receive_output()
 
 
 # Accepting and refusing

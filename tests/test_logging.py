@@ -11,7 +11,9 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import Profile
-from tests.communicators import Communicator, EncryptedCommunicator
+from tests.communicators import Communicator
+from tests.wire import KEYRING, Wire
+from tests.wire import resolver as wire_resolver
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,18 +80,21 @@ async def test_a_path_cannot_add_a_line_to_the_log(
 async def test_neither_keys_nor_payloads_are_logged(
     profile: Profile, log: pytest.LogCaptureFixture
 ) -> None:
-    application = GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)
-    client = EncryptedCommunicator(application, "/ws/", profile=profile, resolver=resolver)
-    await client.connect()
-    await client.send_json_to({"canary": "payload"})
-    assert await client.receive_json_from() == {"canary": "payload"}
-    foreign = Crypt(resolver({}).passphrases[0]).encrypt("canary")
-    # A binary frame for gcrypt.v1, a text frame for gcrypt.v2: each ends its connection.
-    raw = {"bytes": foreign.encode()} if profile == "gcrypt.v1" else {"text": foreign}
-    await Communicator.send_input(client, {"type": "websocket.receive", **raw})
-    await client.wait()
+    application = GcryptMiddleware(Consumer.as_asgi(), resolver=wire_resolver)
+    server = Wire(application, subprotocols=[profile])
+    foreign = Crypt(KEYRING.passphrases[0]).encrypt("canary")
+    if profile == "gcrypt.v1":
+        await server.until(1)
+        server.put_frames([foreign])
+        await server.until(2)
+        server.put_frames([foreign.encode()])  # a binary frame, which ends the connection
+    else:
+        await server.open()
+        server.send('"canary"')
+        await server.until(4)
+        server.put_frames([foreign])  # a text frame, which ends it as well
+    await server.end()
     text = log.text + "".join(repr(vars(record)) for record in log.records)
     assert "4400" in text
-    keyring = resolver({})
-    for secret in ("canary", foreign, keyring.passphrases[0], keyring.session_keys[0].psk.hex()):
+    for secret in ("canary", foreign, KEYRING.passphrases[0], KEYRING.session_keys[0].psk.hex()):
         assert secret not in text

@@ -293,3 +293,49 @@ class DjangoTests(TestCase):
         await communicator.send_json_to({"id": 1})
         assert await communicator.receive_json_from() == {"id": 2, "user": "bob"}
         await communicator.disconnect()
+
+
+# A drop-in for Channels' communicator
+
+
+async def test_an_exception_of_the_application_is_what_the_test_sees(alice: User) -> None:
+    class Broken(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            await self.send_json(1 / content)
+
+    communicator = EncryptedCommunicator(GcryptMiddleware(Broken.as_asgi()), "/", user=alice)
+    await communicator.connect()
+    await communicator.send_json_to(0)
+    with pytest.raises(ZeroDivisionError):
+        await communicator.receive_json_from()
+
+
+async def test_a_subclass_reads_plaintext_from_both_queues(alice: User) -> None:
+    class Recording(EncryptedCommunicator):
+        outputs: list[Any] = []  # noqa: RUF012 - of this one test
+
+        async def receive_output(self, timeout: float = 1) -> Any:
+            self.outputs.append(await self.output_queue.get())
+            return self.outputs[-1]
+
+    communicator = Recording(GcryptMiddleware(Counter.as_asgi()), "/", user=alice)
+    assert await communicator.connect() == (True, None)
+    await communicator.input_queue.put({"type": "websocket.receive", "text": '{"id": 1}'})
+    assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
+    assert [each["type"] for each in communicator.outputs] == ["websocket.accept", "websocket.send"]
+    await communicator.disconnect()
+
+
+async def test_user_and_session_are_public(alice: User) -> None:
+    communicator = EncryptedCommunicator(GcryptMiddleware(Counter.as_asgi()), "/", user=alice)
+    assert await communicator.connect() == (True, None)
+    assert communicator.user == alice
+    assert communicator.session is not None
+    by_session = EncryptedCommunicator(
+        GcryptMiddleware(Counter.as_asgi()), "/", session=communicator.session, spec_version="2.4"
+    )
+    assert await by_session.connect() == (True, None)
+    assert by_session.user == alice
+    assert by_session.scope["spec_version"] == "2.4"  # type: ignore[typeddict-item]
+    await by_session.disconnect()
+    await communicator.disconnect()

@@ -112,5 +112,5 @@ class _HubMetrics(Collector):
         yield CounterMetricFamily(
             "gcrypt_layer_messages_dropped",
             "Messages of the channel layer that were forged, replayed, stale or foreign",
-            sum(each.dropped for each in (*found, *layers)),
+            sum(hub.dropped for hub in found) + sum(layer.dropped for layer in layers),
         )
