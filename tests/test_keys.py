@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from gcrypt_channels import Crypt, keys
 from gcrypt_channels.keys import Keyring, Purpose, SessionKey, purpose_secret
 from gcrypt_channels.sessions.identity import prepare_session
+from tests.sessions.stores import GivenSession
 
 ANY_TEXT = st.text(st.characters(categories=None), max_size=20)  # lone surrogates included
 
@@ -146,8 +147,7 @@ def test_any_answer_of_a_resolver_is_used_or_refused(answer: Any) -> None:
 @given(pk=ANY_TEXT, chosen=st.none() | ANY_TEXT, auth_hash=ANY_TEXT)
 def test_any_session_has_keys_or_is_refused(pk: str, chosen: str | None, auth_hash: str) -> None:
     data = {"_auth_user_hash": auth_hash, "_auth_user_id": pk, "gcrypt_passphrase": chosen}
-    store = SessionStore("k" * 32)
-    store._session_cache = data  # type: ignore[attr-defined]  # as if loaded
+    store = GivenSession("k" * 32, **data)
     user = SimpleNamespace(pk=pk, is_authenticated=True)
     with documented(ImproperlyConfigured, ValueError):
         found = resolve(session=store, user=user)

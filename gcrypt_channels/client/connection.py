@@ -179,9 +179,9 @@ class ClientConnection:
             key = await key_source()
         if kid != key.kid:
             raise NoSessionKey("the server uses another session key")
-        psk = key.psk
+        named: SessionKey = key  # not its psk: an error report prints local variables
         self._has_keys = True
-        await self._write(lambda: [session.reply(psk, subprotocols, binding)])
+        await self._write(lambda: [session.reply(named.psk, subprotocols, binding)])
         event: Event | None = None
         while not isinstance(event, Accepted):
             event = await self._next_event()

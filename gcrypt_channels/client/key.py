@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeGuard
 
 from ..crypto.psk import SessionKey
@@ -23,12 +22,16 @@ def parse_key(kid: bytes | str | None, psk: bytes | str | None) -> SessionKey:
 
     Raises ``ValueError`` when they are something else.
     """
-    with suppress(ValueError):
+    try:
         if isinstance(kid, str):
             kid = bytes.fromhex(kid)
         if isinstance(psk, str):
             psk = base64.b64decode(psk + "=" * (-len(psk) % 4), altchars=b"-_", validate=True)
         if _has_size(kid, 8) and _has_size(psk, 32):
             return SessionKey(kid=kid, psk=psk)
+    except ValueError:
+        pass
+    finally:
+        del kid, psk  # an error report prints local variables
     # Raised out here: a decoder's error, as a context, could carry the key along.
     raise ValueError("gcrypt.v2 needs kid (8 bytes, or hex) and psk (32 bytes, or base64url)")

@@ -85,24 +85,27 @@ async def connect(
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
     session: SecureSession | ClassicSession
-    if profile not in PROFILES:
-        raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
-    if not all(map(_is_token, subprotocols)):
-        raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
-    headers = Headers({} if additional_headers is None else additional_headers)
-    address = _requested_address(url, headers)
-    if profile == V2:
-        key = parse_key(kid, psk)
-        session = SecureSession(role="client", max_message=max_message, padding=padding)
-        offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
-        max_frame = MAX_TRANSPORT_FRAME
-    elif passphrase is not None:
-        key = None
-        session = ClassicSession([passphrase], max_message=max_message)
-        offered = [V1, *subprotocols]
-        max_frame = max_frame_size(max_message)
-    else:
-        raise ValueError("gcrypt.v1 needs a passphrase")
+    try:
+        if profile not in PROFILES:
+            raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
+        if not all(map(_is_token, subprotocols)):
+            raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
+        headers = Headers({} if additional_headers is None else additional_headers)
+        address = _requested_address(url, headers)
+        if profile == V2:
+            key = parse_key(kid, psk)
+            session = SecureSession(role="client", max_message=max_message, padding=padding)
+            offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
+            max_frame = MAX_TRANSPORT_FRAME
+        elif passphrase is not None:
+            key = None
+            session = ClassicSession([passphrase], max_message=max_message)
+            offered = [V1, *subprotocols]
+            max_frame = max_frame_size(max_message)
+        else:
+            raise ValueError("gcrypt.v1 needs a passphrase")
+    finally:
+        del psk, passphrase  # an error report prints local variables
 
     def create_socket(protocol: ClientProtocol, **settings: Any) -> Socket:
         protocol.uri = address
@@ -132,7 +135,7 @@ async def connect(
             raise HandshakeTimeout from None
         except ProtocolError as error:
             await connection.fail(error)
-            raise
+            raise error.with_traceback(None) from None  # its frames have held the psk
         try:
             yield connection
         finally:

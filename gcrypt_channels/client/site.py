@@ -24,7 +24,7 @@ from websockets.datastructures import Headers
 
 from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
-from ..protocol.profiles import V2, Profile
+from ..protocol.profiles import V1, V2, Profile
 from .connection import ClientConnection
 from .key import parse_key
 from .opening import connect
@@ -93,6 +93,7 @@ class DjangoSession:
             NoSessionKey: the site refused the login, or sets no CSRF cookie.
             OSError: the site was not reached, or has no login page there.
         """
+        password = _HiddenStr(password)
         await asyncio.to_thread(self._login, username, password)
 
     async def fetch_keys(self) -> dict[str, Any]:
@@ -113,36 +114,41 @@ class DjangoSession:
         ``options`` and errors are those of :func:`~gcrypt_channels.client.connect`, to which come
         those of :meth:`fetch_keys`. A key that the site has rotated meanwhile is fetched again.
         """
-        members = (await self.fetch_keys()).get(profile)
-        if not isinstance(members, dict):
-            raise NoProfile(f"the site does not enable {profile}")
-        if profile == V2:
-            key = self._parse_key(members)
-            options |= {"kid": key.kid, "psk": key.psk, "key_source": self._fetch_key}
-        else:
-            options["passphrase"] = members.get("passphrase")
         if self._ssl is not None:
             options["ssl"] = self._ssl
         headers = Headers(options.pop("additional_headers", None) or {})
-        headers["Cookie"] = self._cookie_header(path)
+        options.setdefault("origin", self._origin)
         async with connect(
             "ws" + urljoin(self._base_url, path).removeprefix("http"),
             profile=profile,
-            additional_headers=headers,
-            **{"origin": self._origin, **options},
+            **self._key_options(profile, await self.fetch_keys()),
+            additional_headers=self._with_cookies(headers, path),  # of that answer as well
+            **options,
         ) as connection:
             yield connection
 
-    async def _fetch_key(self) -> SessionKey:
-        return self._parse_key((await self.fetch_keys()).get(V2))
+    def _key_options(self, profile: Profile, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``connect`` that an answer of the key endpoint stands for."""
+        members = answer.get(profile)
+        try:
+            if not isinstance(members, dict):
+                raise NoProfile(f"the site does not enable {profile}")
+            if profile == V1:
+                return {"passphrase": members.get("passphrase")}
+            key = parse_key(members.get("kid"), members.get("psk"))
+            return {"kid": key.kid, "psk": key.psk, "key_source": self._fetch_key}
+        except ValueError:
+            raise OSError(f"{self._key_url} answered without a key") from None
+        finally:
+            del answer, members  # an error report prints local variables
 
-    def _parse_key(self, members: Any) -> SessionKey:
-        if isinstance(members, dict):
-            try:
-                return parse_key(members.get("kid"), members.get("psk"))
-            except ValueError:
-                pass
-        raise OSError(f"{self._key_url} answered without a key")
+    async def _fetch_key(self) -> SessionKey:
+        options = self._key_options(V2, await self.fetch_keys())
+        return SessionKey(kid=options["kid"], psk=options["psk"])
+
+    def _with_cookies(self, headers: Headers, path: str) -> Headers:
+        headers["Cookie"] = self._cookie_header(path)
+        return headers
 
     def _cookie_header(self, path: str) -> str:
         request = self._request(urljoin(self._base_url, path))
@@ -172,10 +178,11 @@ class DjangoSession:
 
     def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
         fields = {"csrfmiddlewaretoken": self._csrf_token(), **form}
-        # What UTF-8 cannot express is for the site to refuse, as any other wrong password.
-        data = urlencode(fields, errors="surrogatepass").encode()
         headers = {"Origin": self._origin, "Referer": url}
-        return self._open(self._request(url, data=data, headers=headers, method="POST"))
+        request = self._request(url, headers=headers, method="POST")
+        # What UTF-8 cannot express is for the site to refuse, as any other wrong password.
+        request.data = urlencode(fields, errors="surrogatepass").encode()
+        return self._open(request)
 
     def _csrf_token(self) -> str:
         """Return the value of the CSRF cookie, which the login page sets."""
@@ -201,7 +208,7 @@ class DjangoSession:
         except HTTPError as error:
             response = error
         except (HTTPException, OSError) as error:
-            raise OSError(f"{url} was not reached: {error}") from error
+            raise OSError(f"{url} was not reached: {error}") from None  # its frames have the form
         with closing(response):
             status = response.status or 0
             if status >= 400 and status not in (401, 403):
@@ -209,7 +216,16 @@ class DjangoSession:
             try:
                 return status, response.read(MAX_ANSWER)
             except (HTTPException, OSError) as error:
-                raise OSError(f"{url} did not answer in full: {error}") from error
+                raise OSError(f"{url} did not answer in full: {error}") from None
+
+
+class _HiddenStr(str):
+    """A string that no error report prints, wherever it is a local variable."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -19,6 +19,7 @@ from django.contrib.auth import (
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieSessionStore
 from django.utils.crypto import constant_time_compare
+from django.views.decorators.debug import sensitive_variables
 
 from ..crypto import primitives
 from .identity import Scope, session_identity
@@ -74,6 +75,7 @@ NOBODY = Login()
 """No session and no user, so nothing that can end."""
 
 
+@sensitive_variables()
 async def login_of(scope: Scope) -> Login:
     """Return the login of a new connection or request; loads the session if that is not loaded.
 
@@ -96,6 +98,7 @@ async def login_of(scope: Scope) -> Login:
     )
 
 
+@sensitive_variables()
 def session_id(session: SessionBase | str) -> str:
     """Return the name of a session in the hub: the SHA-256 of its identity in hex, 64 characters.
 
@@ -114,6 +117,7 @@ def session_id(session: SessionBase | str) -> str:
     return primitives.sha256(identity.encode(errors="surrogatepass")).hex() if identity else ""
 
 
+@sensitive_variables()
 def find_ended_logins(logins: Collection[Login]) -> set[Login]:
     """Return those of ``logins`` that are no longer valid. Blocks.
 
