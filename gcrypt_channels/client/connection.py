@@ -17,18 +17,8 @@ from ..crypto import jsontext
 from ..crypto.psk import SessionKey
 from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, ProtocolError
 from ..outbox import Outbox, Outgoing
+from ..protocol import events
 from ..protocol.classic import ClassicSession
-from ..protocol.events import (
-    Accepted,
-    Binding,
-    Bytes,
-    Closed,
-    Event,
-    Gap,
-    HelloReceived,
-    Json,
-    Text,
-)
 from ..protocol.messages import check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
@@ -65,7 +55,7 @@ class ClientConnection:
         self._session = session
         self._on_gap = on_gap
         self._outbox = Outbox(socket.send, seal=session.seal)
-        self._end: Closed | None = None
+        self._end: events.Closed | None = None
         self._authentic = False
         self._has_keys = False
 
@@ -106,9 +96,9 @@ class ClientConnection:
             except ProtocolError as error:
                 await self.fail(error)
                 raise
-            if isinstance(event, Text | Json | Bytes):
+            if isinstance(event, events.Text | events.Json | events.Bytes):
                 return event.data
-            if isinstance(event, Gap):
+            if isinstance(event, events.Gap):
                 self._report_gap(event)
 
     async def receive_json(self) -> Any:
@@ -153,16 +143,16 @@ class ClientConnection:
         if code != 1000 and code < 3000:
             raise LocalError("a client closes with 1000 or 3000 to 4999")
         if self._end is None:
-            await self._close(Closed(code, reason))
+            await self._close(events.Closed(code, reason))
 
     # Opening and ending
 
-    async def open(
+    async def handshake(
         self,
         key: SessionKey | None,
         key_source: KeySource | None,
         subprotocols: Sequence[str],
-        binding: Binding,
+        binding: events.Binding,
     ) -> None:
         """Check the profile, and for ``gcrypt.v2`` handshake and wait for the application's accept.
 
@@ -174,7 +164,7 @@ class ClientConnection:
         if not isinstance(session, SecureSession) or key is None:
             return
         hello = await self._next_event()
-        kid = hello.kid if isinstance(hello, HelloReceived) else None
+        kid = hello.kid if isinstance(hello, events.HelloReceived) else None
         if kid != key.kid and key_source is not None:
             key = await key_source()
         if kid != key.kid:
@@ -182,14 +172,14 @@ class ClientConnection:
         named: SessionKey = key  # not its psk: an error report prints local variables
         self._has_keys = True
         await self._write(lambda: [session.reply(named.psk, subprotocols, binding)])
-        event: Event | None = None
-        while not isinstance(event, Accepted):
+        event: events.Event | None = None
+        while not isinstance(event, events.Accepted):
             event = await self._next_event()
         self.subprotocol = event.subprotocol
 
     async def fail(self, error: ProtocolError) -> None:
         """Close because of what the server sent or does not have."""
-        await self._close(Closed(error.code, error.reason))
+        await self._close(events.Closed(error.code, error.reason))
 
     def _check_open(self) -> None:
         if self._end is not None:
@@ -211,7 +201,7 @@ class ClientConnection:
             return ConnectionClosed()
         return ConnectionClosed(error.rcvd.code, error.rcvd.reason if self.profile == V1 else "")
 
-    async def _close(self, end: Closed) -> None:
+    async def _close(self, end: events.Closed) -> None:
         """Seal a close as long as there are keys, and close the WebSocket."""
         self._end = end
         deadline = self._abort_after_timeout()
@@ -252,25 +242,25 @@ class ClientConnection:
             # What came before the end may still be unread, and so may a sealed close.
             raise self._closed(error) from None
 
-    async def _next_event(self) -> Event | None:
+    async def _next_event(self) -> events.Event | None:
         self._check_open()
         try:
             frame = await self._socket.recv()
         except SocketClosed as error:
             closed = self._closed(error)
-            self._end = Closed(closed.code, closed.reason)
+            self._end = events.Closed(closed.code, closed.reason)
             raise closed from None
         if self._end is not None:  # another task has closed meanwhile
             await self._discard_messages()
             raise self._closed()
         event = self._session.receive(frame)
-        if isinstance(event, Closed):
+        if isinstance(event, events.Closed):
             self._end, self._authentic = event, True
             await self._close_socket(event.code)
             raise self._closed()
         return event
 
-    def _report_gap(self, gap: Gap) -> None:
+    def _report_gap(self, gap: events.Gap) -> None:
         if self._on_gap is None:
             logger.warning("%d messages of the group %r were lost.", gap.missed, gap.group)
         else:

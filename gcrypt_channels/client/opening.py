@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from websockets.asyncio.client import ClientConnection as Socket
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidURI, NegotiationError
+from websockets.exceptions import InvalidHeader, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
@@ -31,6 +32,9 @@ __all__ = ["connect"]
 
 _VISIBLE = re.compile(r"[!-~]+")
 """What a request line and a Host header may be made of."""
+
+_HEADER = re.compile(r"[\t -~\x80-\xff]*")
+"""What a header may be made of: RFC 9110, section 5.5."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """What a subprotocol may be: a token of RFC 9110, section 5.6.2."""
@@ -81,7 +85,7 @@ async def connect(
         NoSessionKey: the server uses a key that neither ``kid`` nor ``key_source`` names.
         InvalidFrame: the server does not hold the key.
         HandshakeTimeout: the application did not accept in time.
-        ValueError: the URL, a key, the profile or a subprotocol is not one; nothing was sent.
+        ValueError: URL, key, profile, subprotocol or header is not valid; nothing was sent.
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
     session: SecureSession | ClassicSession
@@ -90,7 +94,7 @@ async def connect(
             raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
         if not all(map(_is_token, subprotocols)):
             raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
-        headers = Headers({} if additional_headers is None else additional_headers)
+        headers = _parse_headers(additional_headers, options.get("origin"))
         address = _requested_address(url, headers)
         if profile == V2:
             key = parse_key(kid, psk)
@@ -128,7 +132,9 @@ async def connect(
     async with socket:
         connection = ClientConnection(socket, session, on_gap=on_gap)
         try:
-            accepted = connection.open(key, key_source, subprotocols, _binding(offered, address))
+            accepted = connection.handshake(
+                key, key_source, subprotocols, _binding(offered, address)
+            )
             await asyncio.wait_for(accepted, open_timeout)
         except asyncio.TimeoutError:
             await connection.fail(HandshakeTimeout())
@@ -140,6 +146,18 @@ async def connect(
             yield connection
         finally:
             await connection.close()
+
+
+def _parse_headers(additional_headers: Any, origin: str | None) -> Headers:
+    """Return the headers, or raise ``ValueError``; not every websockets checks what they hold."""
+    try:
+        headers = Headers({} if additional_headers is None else additional_headers)
+        parts = (*chain(*headers.raw_items()), origin or "")
+        if all(_HEADER.fullmatch(str(part)) for part in parts):
+            return headers
+    except InvalidHeader:
+        pass
+    raise ValueError("a header takes ISO-8859-1 without control characters")
 
 
 def _is_token(value: object) -> bool:

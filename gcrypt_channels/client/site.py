@@ -69,8 +69,7 @@ class DjangoSession:
         site = urlsplit(base_url)
         if site.scheme not in ("http", "https") or not site.netloc:
             raise ValueError("the base URL of a site begins with http:// or https://")
-        if not all("!" <= each <= "~" for each in base_url + login_path + key_path):
-            raise ValueError("URL and paths are ASCII: use percent-encoding, and IDNA for a host")
+        _check_ascii(base_url + login_path + key_path)
         self._base_url = base_url
         self._login_url = urljoin(base_url, login_path)
         self._key_url = urljoin(base_url, key_path)
@@ -114,6 +113,7 @@ class DjangoSession:
         ``options`` and errors are those of :func:`~gcrypt_channels.client.connect`, to which come
         those of :meth:`fetch_keys`. A key that the site has rotated meanwhile is fetched again.
         """
+        _check_ascii(path)
         if self._ssl is not None:
             options["ssl"] = self._ssl
         headers = Headers(options.pop("additional_headers", None) or {})
@@ -151,7 +151,7 @@ class DjangoSession:
         return headers
 
     def _cookie_header(self, path: str) -> str:
-        request = self._request(urljoin(self._base_url, path))
+        request = self._build_request(urljoin(self._base_url, path))
         self._cookies.add_cookie_header(request)
         return request.get_header("Cookie") or ""
 
@@ -179,15 +179,15 @@ class DjangoSession:
     def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
         fields = {"csrfmiddlewaretoken": self._csrf_token(), **form}
         headers = {"Origin": self._origin, "Referer": url}
-        request = self._request(url, headers=headers, method="POST")
+        request = self._build_request(url, headers=headers, method="POST")
         # What UTF-8 cannot express is for the site to refuse, as any other wrong password.
         request.data = urlencode(fields, errors="surrogatepass").encode()
-        return self._open(request)
+        return self._fetch(request)
 
     def _csrf_token(self) -> str:
         """Return the value of the CSRF cookie, which the login page sets."""
         if not (token := self._cookie_token()):
-            self._open(self._request(self._login_url))
+            self._fetch(self._build_request(self._login_url))
             token = self._cookie_token()
         if not token:
             raise NoSessionKey(f"{self._login_url} sets no cookie {self._csrf_cookie!r}")
@@ -197,10 +197,10 @@ class DjangoSession:
         named = (cookie.value for cookie in self._cookies if cookie.name == self._csrf_cookie)
         return next(named, None) or ""
 
-    def _request(self, url: str, **options: Any) -> Request:
+    def _build_request(self, url: str, **options: Any) -> Request:
         return Request(url, **options)  # noqa: S310 - the scheme has been checked
 
-    def _open(self, request: Request) -> tuple[int, bytes]:
+    def _fetch(self, request: Request) -> tuple[int, bytes]:
         """Return status and body. Raises ``OSError`` for an error that is not about the login."""
         url = request.full_url
         try:
@@ -217,6 +217,11 @@ class DjangoSession:
                 return status, response.read(MAX_ANSWER)
             except (HTTPException, OSError) as error:
                 raise OSError(f"{url} did not answer in full: {error}") from None
+
+
+def _check_ascii(url: str) -> None:
+    if not all("!" <= each <= "~" for each in url):
+        raise ValueError("URL and paths are ASCII: use percent-encoding, and IDNA for a host")
 
 
 class _HiddenStr(str):

@@ -248,6 +248,19 @@ async def test_the_application_chooses_a_subprotocol_under_encryption() -> None:
         assert "open" in repr(socket)
 
 
+async def test_a_subprotocol_that_was_not_offered_is_no_answer() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept("milk")
+        await peer.socket.wait_closed()
+        assert (peer.socket.close_code, peer.socket.close_reason) == (4400, "")
+
+    async with server(script) as url:
+        with pytest.raises(InvalidFrame):
+            async with connected(url, subprotocols=["coffee", "tea"]):
+                pass
+
+
 async def test_compression_is_not_offered() -> None:
     async def script(peer: Peer) -> None:
         assert peer.socket.request is not None
@@ -395,6 +408,48 @@ async def test_iteration_raises_when_the_end_was_cut_off() -> None:
     assert (caught.value.code, caught.value.authentic) == (1006, False)
 
 
+async def test_a_close_that_is_made_up_on_the_wire_is_1006_without_a_reason() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept()
+        await peer.socket.close(4401, "INVENTED")
+
+    async with server(script) as url, connected(url) as socket:
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.receive()
+    assert repr(caught.value) == "ConnectionClosed(1006, '')"
+
+
+async def test_a_frame_that_is_too_big_for_the_library_is_1009() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept()
+        await peer.socket.send(bytes(300_000))
+        await peer.socket.wait_closed()
+        assert peer.socket.close_code == 1009
+
+    async with server(script) as url, connected(url) as socket:
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.receive()
+    assert (caught.value.code, caught.value.authentic) == (1009, False)
+
+
+async def test_the_own_close_is_authentic_with_keys_alone() -> None:
+    async def classic(peer: Peer) -> None:
+        await peer.socket.wait_closed()
+
+    async with server(echo) as url, connected(url) as socket:
+        await socket.close()
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.receive()
+        assert (caught.value.code, caught.value.authentic) == (1000, True)
+    async with server(classic, subprotocol=V1) as url, connected_v1(url) as socket:
+        await socket.close()
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.receive()
+        assert (caught.value.code, caught.value.authentic) == (1000, False)
+
+
 async def test_iteration_raises_another_close_code() -> None:
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -512,7 +567,7 @@ async def test_a_frame_that_is_not_valid_ends_the_connection_with_4400() -> None
         [frame] = peer.session.seal("replayed")
         await peer.write([frame, frame])
         await peer.socket.wait_closed()
-        assert peer.socket.close_code == 4400
+        assert (peer.socket.close_code, peer.socket.close_reason) == (4400, "")
 
     async with server(script) as url, connected(url) as socket:
         assert await socket.receive() == "replayed"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -12,16 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.http11 import Request, Response
 
-from gcrypt_channels.client import connect
-from gcrypt_channels.exceptions import ConnectionClosed, NoProfile
+from gcrypt_channels.client import DjangoSession, connect
+from gcrypt_channels.exceptions import ConnectionClosed, LocalError, NoProfile
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Binding, Closed, HandshakeDone
 from gcrypt_channels.protocol.secure import SecureSession
+from tests.client.test_site import serving
 
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
+ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates included
 OFFER = ("gcrypt.v2", "gcrypt.kid.0001020304050607")
 
 
@@ -46,7 +52,32 @@ class Recorder:
         self.bindings.append(done.binding)
         for frame in session.seal_accept(None):
             await socket.send(frame)
-        assert isinstance(session.receive(await socket.recv()), Closed)
+        while not isinstance(session.receive(await socket.recv()), Closed):
+            pass
+
+
+@asynccontextmanager
+async def open_server() -> AsyncIterator[str]:
+    async with serve(Recorder(), "127.0.0.1", 0, subprotocols=OFFER[:1]) as server:  # type: ignore[arg-type]
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.fixture(scope="module")
+def key_site() -> Iterator[str]:
+    """A site with a key endpoint, and without WebSockets."""
+    members = {"kid": KEY.kid.hex(), "psk": base64.urlsafe_b64encode(KEY.psk).decode()}
+    with serving(key=(200, json.dumps({"gcrypt.v2": members}).encode())) as site:
+        yield site.url
+
+
+@contextmanager
+def documented(*errors: type[Exception]) -> Iterator[None]:
+    """Let these errors pass; a `UnicodeError`, which is a `ValueError`, is never documented."""
+    try:
+        yield
+    except errors as error:
+        if isinstance(error, UnicodeError):
+            raise
 
 
 async def request_of(url: str, **options: Any) -> tuple[Request, Binding]:
@@ -173,9 +204,7 @@ async def test_a_subprotocol_that_was_not_offered_is_refused() -> None:
 # Hostile text
 
 
-@given(
-    url=st.text() | st.text().map("ws://127.0.0.1:1/{}".format) | st.text().map("ws://{}".format)
-)
+@given(url=ANY_TEXT | ANY_TEXT.map("ws://127.0.0.1:1/{}".format) | ANY_TEXT.map("ws://{}".format))
 async def test_any_url_is_refused_or_not_reached(url: str) -> None:
     # Whatever it names, the connection goes to a port on which nothing listens.
     with pytest.raises((ValueError, OSError)) as caught:
@@ -184,18 +213,33 @@ async def test_any_url_is_refused_or_not_reached(url: str) -> None:
     assert not isinstance(caught.value, UnicodeError)
 
 
-@given(name=st.text())
+@given(name=ANY_TEXT | st.from_regex(r"[!-~]{1,5}", fullmatch=True))
+async def test_any_subprotocol_is_offered_or_refused(name: str) -> None:
+    with documented(ValueError):
+        async with open_server() as url, connected(url, subprotocols=[name]) as socket:
+            assert socket.subprotocol is None
+
+
+@pytest.mark.parametrize("name", ["", "two words", "comma,", "\ud800", "ü", None])
 @pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
-async def test_any_subprotocol_is_refused_or_not_reached(profile: Any, name: str) -> None:
-    with pytest.raises((ValueError, OSError)) as caught:
+async def test_what_is_no_subprotocol_is_refused_before_connecting(profile: Any, name: Any) -> None:
+    with pytest.raises(ValueError, match="subprotocol"):
         async with connected(
             "ws://127.0.0.1:1/", subprotocols=[name], profile=profile, passphrase="a passphrase"
         ):
             pass
-    assert not isinstance(caught.value, UnicodeError)
 
 
-@given(passphrase=st.text(), kid=st.text(), psk=st.text())
+@pytest.mark.parametrize(
+    "url", ["", "http://x/", "ws:///", "ws://x/a b", "ws://x/#f", "ws://x/\ud800", "ws://[x/"]
+)
+async def test_what_is_no_url_is_refused_before_connecting(url: str) -> None:
+    with pytest.raises(ValueError, match="URL"):
+        async with connected(url):
+            pass
+
+
+@given(passphrase=ANY_TEXT, kid=ANY_TEXT, psk=ANY_TEXT)
 async def test_any_key_is_refused_or_not_reached(passphrase: str, kid: str, psk: str) -> None:
     for keys in (
         {"passphrase": passphrase, "profile": "gcrypt.v1"},
@@ -205,6 +249,53 @@ async def test_any_key_is_refused_or_not_reached(passphrase: str, kid: str, psk:
             async with connect("ws://127.0.0.1:1/", proxy=None, **keys):  # type: ignore[arg-type]
                 pass
         assert not isinstance(caught.value, UnicodeError)
+
+
+@given(name=ANY_TEXT, value=ANY_TEXT, origin=st.none() | ANY_TEXT)
+async def test_any_header_is_sent_or_refused(name: str, value: str, origin: Any) -> None:
+    headers = [("X-Name", name), ("Cookie", f"name={value}")]
+    with documented(ValueError):
+        async with (
+            open_server() as url,
+            connected(url, additional_headers=headers, origin=origin),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\r\nX-Other: b", "a\nb", "\0", "\x7f", "Ā"])
+@pytest.mark.parametrize("place", ["value", "name", "origin"])
+async def test_a_header_that_cannot_be_sent_is_refused_before_connecting(
+    place: str, text: str
+) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "value": {"additional_headers": {"X-Name": text}},
+        "name": {"additional_headers": {text: "value"}},
+        "origin": {"origin": text},
+    }
+    with pytest.raises(ValueError, match="header"):
+        async with connected("ws://127.0.0.1:1/", **options[place]):
+            pass
+
+
+@given(text=ANY_TEXT, code=st.integers() | ANY_TEXT, reason=ANY_TEXT)
+async def test_any_text_is_sent_or_refused_and_the_connection_goes_on(
+    text: str, code: Any, reason: str
+) -> None:
+    async with open_server() as url, connected(url) as socket:
+        with documented(LocalError):
+            await socket.send(text)
+        with documented(LocalError):
+            await socket.send_json({text: reason})
+        await socket.send("in step")
+        with documented(LocalError):
+            await socket.close(code, reason)
+
+
+@given(path=ANY_TEXT)
+async def test_any_path_is_asked_for_or_refused(key_site: str, path: str) -> None:
+    with documented(ValueError, OSError, InvalidHandshake):
+        async with DjangoSession(key_site).connect(path, proxy=None, open_timeout=10):
+            pass
 
 
 # A server that does not read

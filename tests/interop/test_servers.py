@@ -262,7 +262,7 @@ async def echo_through(alice: DjangoSession, socket: Socket) -> None:
     connection = ClientConnection(socket, SecureSession(role="client"))
     key = await alice._fetch_key()
     assert isinstance(key, SessionKey)
-    await connection.open(key, None, (), Binding((V2,), "127.0.0.1", "/ws/echo/"))
+    await connection.handshake(key, None, (), Binding((V2,), "127.0.0.1", "/ws/echo/"))
     messages: list[str | bytes] = ["x" * 10_000, b"x" * 300_000]
     for message in messages:
         await connection.send(message)
