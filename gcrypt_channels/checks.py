@@ -194,7 +194,7 @@ def _is_impatient(alias: str) -> bool:
     try:
         layer: Any = unwrap(get_channel_layer(alias))
     except InvalidChannelLayerError:
-        return False  # whoever uses it is told
+        return False  # its user gets this error
     blocks_for = getattr(type(layer), "brpop_timeout", None)
     if blocks_for is None:
         return False
@@ -235,5 +235,5 @@ def _leaves_in_plaintext(config: Mapping[str, Any]) -> bool:
         backend = import_string(config["BACKEND"])
         stays_or_sealed = issubclass(backend, (InMemoryChannelLayer, SealedChannelLayer))
     except (KeyError, TypeError, AttributeError, ImportError):
-        return False  # whoever uses it is told
+        return False  # its user gets this error
     return not stays_or_sealed and not config.get("CONFIG", {}).get("symmetric_encryption_keys")

@@ -20,7 +20,7 @@ from .protocol.profiles import PROFILES, V2, Profile
 T = TypeVar("T")
 
 MIN_PASSPHRASE_LENGTH = 16
-"""Characters; anything shorter can be guessed, whatever it is made of."""
+"""Characters; a shorter passphrase can be guessed."""
 
 BOUND_MEMBERS = ("host", "target")
 """What ``BIND_REQUEST`` may name; see ``docs/protocol.md``, *Binding*."""
@@ -205,7 +205,7 @@ class Conf:
     """The alias of the channel layer that carries group messages and revocations."""
 
     backlog_size = Setting(1_048_576, _size, _SIZE)
-    """Bytes of group messages that may wait for one slow client; what is over it is dropped."""
+    """Bytes of group messages that may wait for one slow client; the rest is dropped."""
 
     @property
     def resolver(self) -> str | Callable[..., Any]:
@@ -279,7 +279,7 @@ def _passphrase_problems() -> list[Problem]:
     if not found and {*root} & {*shared}:
         message = (
             "GCRYPT_SHARED_PASSPHRASE is one of GCRYPT_PASSPHRASE, from which all keys are derived:"
-            " whoever has a page with it could make every key."
+            " everybody who has the page could make every key."
         )
         found.append(Problem("gcrypt_channels.E010", message, "Choose another GCRYPT_PASSPHRASE."))
     return found

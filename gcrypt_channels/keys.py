@@ -121,8 +121,8 @@ def _problem_of_arguments(
 def purpose_secret(purpose: Purpose, passphrase: str) -> bytes:
     """Return the secret (32 bytes) of one purpose, derived from the root of ``passphrase``.
 
-    The root takes a while to compute (scrypt), so this does in each process once. Whoever has the
-    secret of one purpose learns nothing about another.
+    Computing the root is slow (scrypt), so it is done once in each process. The secret of one
+    purpose reveals nothing about another.
 
     Raises:
         ValueError: the passphrase is not one.

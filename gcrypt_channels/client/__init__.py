@@ -19,7 +19,7 @@ See ``docs/python-client.md``.
 from __future__ import annotations
 
 try:
-    import websockets as _websockets  # noqa: F401 - only to say what is missing
+    import websockets as _websockets  # noqa: F401 - for an error that says what is missing
 except ImportError as error:
     raise ImportError(
         "gcrypt_channels.client needs the websockets library: pip install 'gcrypt_channels[client]'"

@@ -1,4 +1,4 @@
-"""One encrypted WebSocket as its client sees it: plain messages in, plain messages out."""
+"""The client's side of one encrypted WebSocket."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class ClientConnection:
 
         Args:
             code: 1000, or 3000 to 4999 for the application's own.
-            reason: told to the server, under encryption with ``gcrypt.v2``; at most 123 bytes of
+            reason: sent to the server, encrypted with ``gcrypt.v2``; at most 123 bytes of
                 UTF-8.
 
         Raises:

@@ -60,8 +60,9 @@ async def connect(
     """Connect, and yield the connection once the application has accepted it.
 
     ``kid``, ``psk`` and ``passphrase`` are what the key endpoint answers, and may be given as it
-    writes them: ``connect(url, **answer["gcrypt.v2"])``. With ``gcrypt.v1`` nothing tells whether
-    the application accepted: its refusal is the end of an open connection. No redirect is followed.
+    writes them: ``connect(url, **answer["gcrypt.v2"])``. With ``gcrypt.v1`` it is not known
+    whether the application accepted: a refusal is the end of an open connection. No redirect is
+    followed.
 
     Args:
         url: ``ws://`` or ``wss://``.
@@ -165,7 +166,7 @@ def _is_token(value: object) -> bool:
 
 
 class _Opening(websockets_connect):
-    """Follows no redirect, which would take cookie and key exchange to where an attacker likes."""
+    """Follows no redirect: anybody on the wire can make one, and it takes the cookie along."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc

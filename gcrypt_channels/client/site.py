@@ -234,7 +234,7 @@ class _HiddenStr(str):
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Makes a redirect an answer like any other: that of a login tells that it succeeded."""
+    """Returns a redirect as an answer: after a login it means that the login succeeded."""
 
     def redirect_request(self, *args: Any) -> None:
         return None

@@ -1,1 +1,1 @@
-"""Connections to other people's libraries, each needing an extra of the package."""
+"""Integrations with other libraries; each needs an extra of the package."""

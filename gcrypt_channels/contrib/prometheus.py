@@ -6,8 +6,8 @@ In ``asgi.py``, once per process::
 
     prometheus.register()
 
-How they are then served is the project's choice: ``prometheus_client.start_http_server(9100)``, or
-``make_asgi_app()`` behind the project's own access control.
+Serve them with ``prometheus_client.start_http_server(9100)``, or with ``make_asgi_app()`` behind
+the project's own access control.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def register(registry: CollectorRegistry = REGISTRY) -> None:
         ValueError: the registry has them already.
     """
     metrics = _Metrics(registry)
-    # Strong references: nobody else holds the metrics.
+    # Strong references: there is no other reference to the metrics.
     connection_opened.connect(metrics.opened, weak=False)
     connection_closed.connect(metrics.closed, weak=False)
     connection_refused.connect(metrics.refused, weak=False)
@@ -43,7 +43,7 @@ def register(registry: CollectorRegistry = REGISTRY) -> None:
 
 
 class _Metrics:
-    """The metrics, and the receivers that keep them; ``async``, so that none costs a thread."""
+    """The metrics and the receivers that count; ``async``, because others run in a thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._open = Gauge(
@@ -85,7 +85,7 @@ class _Metrics:
 
 
 def _label(code: int) -> str:
-    """A close code as one of few labels: the client chooses it, and each label costs memory."""
+    """Return the label of a close code; there are few, because the client chooses the code."""
     return str(code) if code <= 1015 or code in _OWN_CODES else f"{code // 1000}xxx"
 
 

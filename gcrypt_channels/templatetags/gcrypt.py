@@ -24,10 +24,10 @@ CONFIG_ID = "gcrypt-config"
 
 @register.simple_tag(takes_context=True)
 def gcrypt_script(context: Context) -> SafeString:
-    """The import map that makes ``import … from "gcrypt_channels"`` work, and the configuration.
+    """Write an import map, for ``import … from "gcrypt_channels"``, and the configuration.
 
-    Put it before the first module script of the page. It carries the CSP nonce of the request
-    (Django's ``csp_nonce`` in the context, or ``request.csp_nonce``).
+    It has to stand before the first module script of the page. It has the CSP nonce of the request:
+    Django's ``csp_nonce`` in the context, or ``request.csp_nonce``.
     """
     imports = {"imports": {"gcrypt_channels": static("gcrypt_channels/gcrypt.js")}}
     nonce = _nonce(context)
@@ -38,7 +38,7 @@ def gcrypt_script(context: Context) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def gcrypt_config(context: Context) -> SafeString:
-    """The configuration alone, for pages that bundle the client. It holds no secret."""
+    """Write the configuration alone, for pages that bundle the client. It has no secret."""
     config = {
         "keyUrl": _key_url(),
         "profile": conf.profiles[0],
@@ -68,6 +68,6 @@ def _nonce(context: Context) -> str:
 
 
 def _script_safe(value: Any) -> SafeString:
-    """JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end its script element."""
     escapes = {ord("<"): "\\u003C", ord(">"): "\\u003E", ord("&"): "\\u0026"}
     return mark_safe(json.dumps(value).translate(escapes))  # noqa: S308

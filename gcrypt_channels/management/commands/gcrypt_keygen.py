@@ -11,10 +11,10 @@ PASSPHRASE_BYTES = 32
 
 
 class Command(BaseCommand):
-    """Prints the passphrase alone, so that a script can take it as it is."""
+    """Prints the passphrase and nothing else, so that a script can use its output."""
 
     help = "Print a new random passphrase (256 bits) for GCRYPT_PASSPHRASE."
-    # It is what one runs before the settings are complete.
+    # It has to run before the settings are complete.
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
