@@ -11,6 +11,8 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gcrypt_channels.sessions.login import NOBODY, Login, find_ended_logins, login_of, session_id
 from gcrypt_channels.sessions.store import session_store
@@ -218,6 +220,14 @@ def test_a_session_key_names_its_session_and_does_not_show_it(alice: User) -> No
 def test_a_cookie_that_is_no_session_names_none(settings: Any) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     assert session_id("nonsense") == ""
+
+
+@given(cookie=st.text(st.characters(categories=None)))
+@pytest.mark.parametrize("engine", ["db", "signed_cookies"])
+def test_any_cookie_has_a_name_or_none(engine: str, cookie: str) -> None:
+    with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}"):
+        name = session_id(cookie)
+    assert name == "" if engine == "signed_cookies" or not cookie else len(name) == 64
 
 
 # SECRET_KEY_FALLBACKS
