@@ -3,8 +3,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -21,9 +19,8 @@ from hypothesis import strategies as st
 from gcrypt_channels import Crypt, keys
 from gcrypt_channels.keys import Keyring, Purpose, SessionKey, purpose_secret
 from gcrypt_channels.sessions.identity import prepare_session
+from tests.hostile import ANY_TEXT, documented
 from tests.sessions.stores import GivenSession
-
-ANY_TEXT = st.text(st.characters(categories=None), max_size=20)  # lone surrogates included
 
 ROOTS = ["the first passphrase of this test", "the second passphrase of this test"]
 
@@ -91,16 +88,6 @@ def test_every_purpose_has_a_secret_of_its_own_under_every_passphrase() -> None:
 
 
 # Hostile text
-
-
-@contextmanager
-def documented(*errors: type[Exception]) -> Iterator[None]:
-    """Let these errors pass; a `UnicodeError`, which is a `ValueError`, is never documented."""
-    try:
-        yield
-    except errors as error:
-        if isinstance(error, UnicodeError):
-            raise
 
 
 @pytest.mark.parametrize(

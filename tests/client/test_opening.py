@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,9 +25,9 @@ from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Binding, Closed, HandshakeDone
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.client.test_site import serving
+from tests.hostile import ANY_TEXT, documented
 
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
-ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates included
 OFFER = ("gcrypt.v2", "gcrypt.kid.0001020304050607")
 
 
@@ -68,16 +68,6 @@ def key_site() -> Iterator[str]:
     members = {"kid": KEY.kid.hex(), "psk": base64.urlsafe_b64encode(KEY.psk).decode()}
     with serving(key=(200, json.dumps({"gcrypt.v2": members}).encode())) as site:
         yield site.url
-
-
-@contextmanager
-def documented(*errors: type[Exception]) -> Iterator[None]:
-    """Let these errors pass; a `UnicodeError`, which is a `ValueError`, is never documented."""
-    try:
-        yield
-    except errors as error:
-        if isinstance(error, UnicodeError):
-            raise
 
 
 async def request_of(url: str, **options: Any) -> tuple[Request, Binding]:

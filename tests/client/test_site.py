@@ -12,13 +12,12 @@ from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from websockets.exceptions import InvalidHandshake
 
 from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.exceptions import NoProfile, NoSessionKey
+from tests.hostile import ANY_TEXT
 
-ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates included
 PAGE = (200, b"<html>a page</html>")
 COOKIE = {"Set-Cookie": "csrftoken=the-token; Path=/"}
 
