@@ -93,7 +93,7 @@ async def test_what_a_sealed_channel_layer_drops_is_counted(
     registry: CollectorRegistry, settings: Any, redis: Redis
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": sealed(core(redis.url))}
-    layer = channel_layers["default"]
+    layer: Any = channel_layers["default"]
     await layer.inner.send("channel", {"type": "chat.message"})
     await layer.send("channel", {"type": "last"})
     assert await layer.receive("channel") == {"type": "last"}
@@ -107,7 +107,7 @@ async def test_what_becomes_of_group_messages_is_counted(registry: CollectorRegi
         await member.connect()
     assert registry.get_sample_value("gcrypt_group_members") == 2
 
-    layer = channel_layers["default"]
+    layer: Any = channel_layers["default"]
     await layer.group_send(layer_group("room"), {"type": "gcrypt.layer", "data": "forged"})
     current_sender().seal("room", Kind.BROADCAST, b"1")  # and the layer loses it
     await broadcast("room", 2)
