@@ -9,9 +9,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from gcrypt_channels import GcryptMiddleware
-from tests.communicators import EncryptedCommunicator
-from tests.consumers import AsyncEchoMixinFirst
+from tests.visitors import Visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,16 +67,11 @@ def test_another_login_has_other_keys(client: Client, alice: User) -> None:
     assert mine[V2]["psk"] != others[V2]["psk"]
 
 
-async def test_the_keys_open_a_connection(alice: User) -> None:
-    client = AsyncClient()
-    await client.aforce_login(alice)
-    keys = (await client.post(URL)).json()
-    communicator = EncryptedCommunicator(
-        GcryptMiddleware(AsyncEchoMixinFirst.as_asgi()), "/", session=await client.asession()
-    )
-    assert await communicator.connect() == (True, None)
-    assert f"gcrypt.kid.{keys[V2]['kid']}" in (communicator.scope["subprotocols"] or ())
-    await communicator.disconnect()
+async def test_the_keys_open_a_connection(db_engine: None) -> None:
+    visitor = await Visitor.logged_in("alice")
+    socket = await visitor.open()  # with the key that it has just fetched
+    assert await socket.ask("hello") == "hello"
+    await socket.leave()
 
 
 @pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file", "signed_cookies"])
