@@ -39,7 +39,7 @@ export async function bundle(options = {}) {
 }
 
 /** The modules with public declarations, in the order in which they are joined. */
-const DECLARED = ["errors", "classic", "socket"];
+const DECLARED = ["errors", "classic", "keys", "socket"];
 
 /**
  * The declarations as one file: the public types, and what the compiler finds in the public modules.

@@ -2,4 +2,5 @@
 
 export { Crypt } from "./classic.js";
 export { GcryptError } from "./errors.js";
+export { forgetKeys } from "./keys.js";
 export { EncryptedWebSocket } from "./socket.js";

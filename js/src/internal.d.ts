@@ -1,6 +1,6 @@
 // The types that only the client itself uses.
 
-import type { AsyncCipher, ErrorCode, Options, Profile, SessionKey } from "./types.d.ts";
+import type { AsyncCipher, CarrierClass, ErrorCode, Options, Profile } from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -16,15 +16,26 @@ export interface Keys {
   "gcrypt.v2"?: SecureKey;
 }
 
-/** Where a socket's key comes from. */
-export interface KeySource {
-  key?: SessionKey;
-  keyUrl: string;
+/** A request to a key endpoint, or its answer. */
+export interface KeyRequest {
+  keys: Promise<Keys>;
+  controller: AbortController;
+  /** How many sockets wait for it. */
+  waiting: number;
 }
 
 /** A socket's options, those that have a default filled in. */
-export type Settings = Options &
-  Required<Pick<Options, "keyUrl" | "maxMessage" | "profile" | "WebSocket">>;
+export interface Settings extends Options {
+  profile: Profile;
+  keyUrl: string;
+  /** Whether the page's code chose `keyUrl`, so that it may be of another origin. */
+  keyUrlFromCode: boolean;
+  maxMessage: number;
+  WebSocket: CarrierClass;
+}
+
+/** Where a socket's key comes from. */
+export type KeySource = Pick<Settings, "key" | "keyUrl" | "keyUrlFromCode" | "csrfToken">;
 
 /** What `{% gcrypt_config %}` tells. */
 export interface PageConfig {

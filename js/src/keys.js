@@ -1,71 +1,158 @@
 // The session's keys: fetched from the key endpoint, and kept in this module's memory alone.
 
 /**
- * @import { KeySource, Keys } from "./internal.d.ts"
+ * @import { KeyRequest, Keys, KeySource } from "./internal.d.ts"
  * @import { Profile, SessionKey } from "./types.d.ts"
  */
 
 import { fromBase64 } from "./bytes.js";
 import { Crypt } from "./classic.js";
 import { fail, GcryptError } from "./errors.js";
-import { pageConfig, readCookie } from "./page.js";
+import { ownUrl, pageConfig, readCookie } from "./page.js";
 import { importKey } from "./webcrypto.js";
 
+/** @internal */
 export const V1 = "gcrypt.v1";
+/** @internal */
 export const V2 = "gcrypt.v2";
 
+/** Why a socket that has run out of time waits no longer. @internal */
+export const TOO_LONG = "timeout";
+
+/** A wrong `kid` makes a key endpoint be asked once in so many milliseconds, at most. */
+const RENEWAL_INTERVAL = 5000;
+
 /**
- * The answers of key endpoints, by address.
+ * The answers of key endpoints and the requests for them, by address.
  *
- * @type {Map<string, Promise<Keys>>}
+ * @type {Map<string, KeyRequest>}
  */
-const cache = new Map();
+const requests = new Map();
+
+/**
+ * When a key endpoint's answer was dropped because of what the wire said, by address.
+ *
+ * @type {Map<string, number>}
+ */
+const renewals = new Map();
 
 // A page that comes back from the back/forward cache may belong to an ended session.
 globalThis.addEventListener?.("pageshow", ({ persisted }) => {
-  if (persisted) cache.clear();
+  if (persisted) forgetKeys();
 });
 
-/**
- * Make the next socket ask the key endpoint again.
- *
- * @param {string} keyUrl
- */
-export const forget = (keyUrl) => cache.delete(keyUrl);
+/** Forget all keys, for instance at a logout. The next socket asks the key endpoint again. */
+export function forgetKeys() {
+  requests.clear();
+}
 
 /**
- * The key of a profile.
+ * Forget one key endpoint's answer.
  *
+ * @internal
+ * @param {string} keyUrl
+ * @param {KeyRequest} [request] the answer that is meant, if not the last one
+ */
+export function forget(keyUrl, request = requests.get(keyUrl)) {
+  if (requests.get(keyUrl) === request) requests.delete(keyUrl);
+}
+
+/**
+ * Forget one key endpoint's answer because of what the wire said. That may be a lie, so it has an
+ * effect once in a while only.
+ *
+ * @internal
+ * @param {string} keyUrl
+ */
+export function renew(keyUrl) {
+  const now = performance.now();
+  if (now - (renewals.get(keyUrl) ?? -Infinity) < RENEWAL_INTERVAL) return;
+  renewals.set(keyUrl, now);
+  forget(keyUrl);
+}
+
+/**
+ * The key of a profile: the page's own, or the key endpoint's.
+ *
+ * @internal
  * @template {Profile} P
  * @param {P} profile
  * @param {KeySource} source
+ * @param {AbortSignal} signal aborts when the caller waits no longer
  * @returns {Promise<NonNullable<Keys[P]>>}
  * @throws {GcryptError} `unauthorized` or `key-unavailable`
  */
-export async function sessionKey(profile, { key, keyUrl }) {
+export async function sessionKey(profile, source, signal) {
+  const { key } = source;
   try {
-    const keys = key ? importKeys({ [profile]: key }) : (cache.get(keyUrl) ?? fetchKeys(keyUrl));
-    if (!key) cache.set(keyUrl, keys);
-    return (await keys)[profile] ?? fail("key-unavailable");
+    if (!key) return await endpointKey(profile, source, signal);
+    return (await importKeys({ [profile]: key }))[profile] ?? fail("key-unavailable");
   } catch (error) {
-    forget(keyUrl);
     throw error instanceof GcryptError ? error : new GcryptError("key-unavailable");
   }
 }
 
 /**
- * Ask the key endpoint.
+ * The key that the key endpoint gives. Its answer is shared by all sockets. A failure is not kept, and
+ * neither is a request that took too long for a socket. When nobody waits any more, it is given up.
  *
- * @param {string} keyUrl
+ * @template {Profile} P
+ * @param {P} profile
+ * @param {KeySource} source
+ * @param {AbortSignal} signal
+ * @returns {Promise<NonNullable<Keys[P]>>}
+ */
+async function endpointKey(profile, source, signal) {
+  const { keyUrl } = source;
+  const request = requests.get(keyUrl) ?? askEndpoint(source);
+  const leave = () => {
+    request.waiting--;
+    if (!request.waiting) request.controller.abort();
+    if (!request.waiting || signal.reason === TOO_LONG) forget(keyUrl, request);
+  };
+  signal.throwIfAborted();
+  request.waiting++;
+  signal.addEventListener("abort", leave);
+  try {
+    return (await request.keys)[profile] ?? fail("key-unavailable");
+  } catch (error) {
+    forget(keyUrl, request);
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/**
+ * @param {KeySource} source
+ * @returns {KeyRequest}
+ */
+function askEndpoint(source) {
+  const controller = new AbortController();
+  const request = { controller, waiting: 0, keys: fetchKeys(source, controller.signal) };
+  requests.set(source.keyUrl, request);
+  return request;
+}
+
+/**
+ * @param {KeySource} source
+ * @param {AbortSignal} signal
  * @returns {Promise<Keys>}
  */
-async function fetchKeys(keyUrl) {
-  const { csrfCookie = "csrftoken", csrfHeader = "X-CSRFToken", csrfToken } = pageConfig();
-  const response = await fetch(keyUrl, {
+async function fetchKeys({ keyUrl, keyUrlFromCode, csrfToken }, signal) {
+  const config = pageConfig();
+  const { csrfCookie = "csrftoken", csrfHeader = "X-CSRFToken" } = config;
+  const token = csrfToken ?? config.csrfToken ?? readCookie(csrfCookie) ?? "";
+  const response = await fetch(keyUrlFromCode ? keyUrl : ownUrl(keyUrl), {
     method: "POST",
-    headers: { [csrfHeader]: csrfToken ?? readCookie(csrfCookie) ?? "" },
+    headers: { [csrfHeader]: token },
+    redirect: "manual",
+    signal,
   });
-  if (response.status === 401 || response.status === 403) fail("unauthorized");
+  const { status, type } = response;
+  // A redirect leads to a login page.
+  const redirected = type === "opaqueredirect" || (status >= 300 && status < 400);
+  if (redirected || status === 401 || status === 403) fail("unauthorized");
   return importKeys(await response.json());
 }
 

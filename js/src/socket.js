@@ -30,9 +30,9 @@ import {
   TEXT,
   unpad,
 } from "./frames.js";
-import { forget, sessionKey, V1, V2 } from "./keys.js";
+import { forget, renew, sessionKey, TOO_LONG, V1, V2 } from "./keys.js";
 import { respond } from "./noise.js";
-import { pageConfig } from "./page.js";
+import { baseUrl, pageConfig } from "./page.js";
 import { webCrypto } from "./webcrypto.js";
 import {
   dressAsInterface,
@@ -89,7 +89,7 @@ const domError = (name) => new DOMException(name, name);
  */
 function parseUrl(url) {
   try {
-    const { href } = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    const { href } = new URL(url, baseUrl());
     if (/^(ws|http)s?:[^#]*$/.test(href)) return href.replace("http", "ws");
   } catch {
     // Not an address.
@@ -144,6 +144,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   /** @type {Settings} */
   #settings;
   #handshakeTimer;
+  /** Aborts when nothing has to be waited for any more. */
+  #ended = new AbortController();
   /** Every subprotocol token of the request, in its order. @type {string[]} */
   #offered = [];
 
@@ -213,15 +215,17 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       handshakeTimeout = HANDSHAKE_TIMEOUT,
       WebSocket = NativeWebSocket ?? fail("unsupported"),
     } = options;
+    if (profile !== V1 && profile !== V2) fail("unsupported");
     if (!crypt) webCrypto();
-    this.#settings = { ...options, profile, keyUrl, maxMessage, WebSocket };
+    const keyUrlFromCode = options.keyUrl !== undefined;
+    this.#settings = { ...options, profile, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
     this.#protocols = toStrings(protocols);
     this.#url = parseUrl(`${url}`);
     checkProtocols(this.#protocols);
-    this.#handshakeTimer = setTimeout(
-      () => this.#fail(new GcryptError("timeout")),
-      handshakeTimeout,
-    );
+    this.#handshakeTimer = setTimeout(() => {
+      this.#ended.abort(TOO_LONG);
+      this.#fail(new GcryptError("timeout"));
+    }, handshakeTimeout);
     this.#connect().catch(this.#fail);
   }
 
@@ -246,10 +250,18 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     };
   }
 
+  /**
+   * @template {Profile} P
+   * @param {P} profile
+   */
+  #sessionKey(profile) {
+    return sessionKey(profile, this.#settings, this.#ended.signal);
+  }
+
   async #connect() {
     const { profile, crypt, WebSocket } = this.#settings;
     this.#offered = [profile, ...(profile === V2 ? await this.#prepareSecure() : this.#protocols)];
-    if (profile === V1) this.#useCipher(crypt ?? (await sessionKey(V1, this.#settings)));
+    if (profile === V1) this.#useCipher(crypt ?? (await this.#sessionKey(V1)));
     if (this.#end) return;
     const carrier = this.#createCarrier(WebSocket);
     this.#carrier = carrier;
@@ -295,7 +307,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    */
   async #prepareSecure() {
     const ephemeral = await webCrypto().generateKey("X25519", false, ["deriveBits"]);
-    const key = await sessionKey(V2, this.#settings);
+    const key = await this.#sessionKey(V2);
     this.#open = async (frame) => {
       this.#open = refuse;
       requireValid(frame[0] === HELLO);
@@ -316,8 +328,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const kid = toHex(hello.subarray(1, 9));
     if (kid !== key.kid) {
       // The site has rotated its passphrase, or the visitor has logged in anew.
-      forget(keyUrl);
-      key = await sessionKey(V2, this.#settings);
+      renew(keyUrl);
+      key = await this.#sessionKey(V2);
       if (kid !== key.kid) fail("key-mismatch");
     }
     // The server compares these with the request that it got, so nobody on the way can change it.
@@ -726,6 +738,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   #finish() {
     if (this.#state === CLOSED) return;
     clearTimeout(this.#handshakeTimer);
+    this.#ended.abort();
     this.#state = CLOSED;
     this.#seal = refuse;
     const authentic = this.#closeSealed;
@@ -734,7 +747,9 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       // The connection broke before this page's close could be sent.
       [code, reason, wasClean] = [1006, "", false];
     }
-    if (code === 4401 || error === "unauthorized") forget(this.#settings.keyUrl);
+    const { keyUrl } = this.#settings;
+    if (code === 4401 && authentic) forget(keyUrl);
+    else if (code === 4401 || error === "unauthorized") renew(keyUrl);
     if (error) this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) }));
     this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));
   }

@@ -80,6 +80,8 @@ export interface CryptConstructor {
 export interface Options {
   /** The key endpoint; by default the one in the page's configuration, else `/gcrypt/key/`. */
   keyUrl?: string;
+  /** Django's CSRF token for the key endpoint, where there is no page to take it from: in a worker. */
+  csrfToken?: string;
   /** By default the one in the page's configuration, else `gcrypt.v2`. */
   profile?: Profile;
   /** The class of the socket that carries the frames; by default the global `WebSocket` that there was when this module was loaded. */

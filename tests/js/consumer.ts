@@ -1,8 +1,8 @@
 // Not run, but compiled: what a TypeScript project writes against the package.
 
-import { Crypt, EncryptedWebSocket, GcryptError, type Options } from "gcrypt-channels";
+import { Crypt, EncryptedWebSocket, forgetKeys, GcryptError, type Options } from "gcrypt-channels";
 
-const options: Options = { profile: "gcrypt.v2", maxMessage: 4096 };
+const options: Options = { profile: "gcrypt.v2", maxMessage: 4096, csrfToken: "x" };
 const socket = new EncryptedWebSocket("/ws/", ["json"], options);
 socket.onopen = () => socket.sendJSON({ id: 1 });
 socket.onmessage = ({ data }) => console.log(data);
@@ -19,6 +19,7 @@ socket.binaryType = "arraybuffer";
 const state: number = socket.readyState + socket.bufferedAmount + EncryptedWebSocket.OPEN;
 
 const Special: typeof EncryptedWebSocket = EncryptedWebSocket.with({ padding: true });
+forgetKeys();
 new Special(new URL("wss://localhost/"), "json").close(1000, `${state}`);
 
 const text: Promise<string> = Crypt("passphrase").encrypt({ id: 1 });

@@ -3,33 +3,15 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import WebSocket from "ws";
-import { EncryptedWebSocket } from "#client";
+import { EncryptedWebSocket, forgetKeys } from "#client";
 
 import { newKey, startServer } from "./peer.js";
-import { importClient, listen } from "./wire.js";
+import { importClient, listen, page, visit, wireClass } from "./wire.js";
 
 const answer = (key, passphrase = "a passphrase for v1") => [
   200,
   { "gcrypt.v1": { passphrase }, "gcrypt.v2": key.json },
 ];
-
-/** A page's globals, for as long as the test runs. */
-function page(t, globals) {
-  for (const [name, value] of Object.entries(globals)) {
-    const before = Object.getOwnPropertyDescriptor(globalThis, name);
-    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-    t.after(() =>
-      before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name],
-    );
-  }
-}
-
-const documentWith = (cookie, config) => ({
-  baseURI: "http://127.0.0.1/",
-  cookie,
-  getElementById: (id) =>
-    id === "gcrypt-config" && config ? { textContent: JSON.stringify(config) } : null,
-});
 
 async function outcome(socket) {
   const { seen, types } = listen(socket);
@@ -129,6 +111,129 @@ suite("the key endpoint", () => {
     }
   });
 
+  test("that redirects to a page has no key for this session", async (t) => {
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      () => assert.fail("connected"),
+      () => [302, {}, { Location: "/accounts/login/" }],
+    );
+    const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl });
+    assert.deepEqual(await outcome(socket), ["unauthorized", 4401]);
+    assert.deepEqual(
+      requests.map(({ url }) => url),
+      ["/gcrypt/key/"],
+    );
+  });
+
+  test("that redirects as browsers show it has no key either", async (t) => {
+    page(t, { fetch: async () => ({ type: "opaqueredirect", status: 0 }) });
+    const socket = new EncryptedWebSocket("ws://h/", [], { WebSocket, keyUrl: "http://r/" });
+    assert.deepEqual(await outcome(socket), ["unauthorized", 4401]);
+  });
+
+  test("that answers with a page is of no use", async (t) => {
+    page(t, { fetch: async () => new Response("<!doctype html>") });
+    const socket = new EncryptedWebSocket("ws://h/", [], { WebSocket, keyUrl: "http://p/" });
+    assert.deepEqual(await outcome(socket), ["key-unavailable", 1006]);
+  });
+
+  // With gcrypt.v1 a socket asks for its key within its constructor.
+  const classic = { WebSocket, profile: "gcrypt.v1" };
+
+  test("is asked again when it did not answer in time, and the request is given up", async (t) => {
+    const signals = [];
+    const { url } = await startServer(t, () => {});
+    page(t, {
+      fetch: async (_, { signal }) => {
+        signals.push(signal);
+        if (signals.length > 1) return Response.json(answer(newKey())[1]);
+        return new Promise((_, reject) => signal.addEventListener("abort", reject));
+      },
+    });
+    const options = { ...classic, keyUrl: "http://slow/" };
+    const patient = new EncryptedWebSocket(url, [], options);
+    const hasty = new EncryptedWebSocket(url, [], { ...options, handshakeTimeout: 20 });
+    assert.deepEqual(await outcome(hasty), ["timeout", 4408]);
+    assert.equal(signals[0].aborted, false); // another socket waits for it
+    const { next } = listen(new EncryptedWebSocket(url, [], options));
+    assert.equal((await next()).type, "open");
+    patient.close();
+    assert.deepEqual(await outcome(patient), ["aborted", 1006]);
+    assert.deepEqual(
+      signals.map(({ aborted }) => aborted),
+      [true, false],
+    );
+  });
+
+  test("is given up when no socket waits for it any more", async (t) => {
+    const signals = [];
+    page(t, {
+      fetch: (_, { signal }) => {
+        signals.push(signal);
+        return new Promise((_, reject) => signal.addEventListener("abort", reject));
+      },
+    });
+    const make = () => new EncryptedWebSocket("ws://h/", [], { ...classic, keyUrl: "http://w/" });
+    const [first, second] = [make(), make()];
+    first.close();
+    assert.deepEqual(await outcome(first), ["aborted", 1006]);
+    assert.equal(signals[0].aborted, false);
+    second.close();
+    assert.deepEqual(await outcome(second), ["aborted", 1006]);
+    assert.deepEqual([signals.length, signals[0].aborted], [1, true]);
+  });
+
+  test("is asked because of a wrong kid once in five seconds, for all sockets", async (t) => {
+    const [known, other] = [newKey(), newKey()];
+    const clock = performance.now.bind(performance);
+    let passed = 0;
+    t.mock.method(performance, "now", () => clock() + passed);
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.greet(other),
+      () => answer(known),
+    );
+    const make = () => outcome(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
+    const mismatch = ["key-mismatch", 4400];
+    assert.deepEqual(await Promise.all([make(), make(), make()]), [mismatch, mismatch, mismatch]);
+    assert.equal(requests.length, 2);
+    passed += 2000;
+    assert.deepEqual(await make(), mismatch);
+    assert.equal(requests.length, 2);
+    passed += 3000;
+    assert.deepEqual(await make(), mismatch);
+    assert.equal(requests.length, 3);
+  });
+
+  test("is asked because of a 4401 in clear once in five seconds", async (t) => {
+    const key = newKey();
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.socket.close(4401),
+      () => answer(key),
+    );
+    for (const expected of [1, 2, 2, 2]) {
+      const socket = new EncryptedWebSocket(url, [], { WebSocket, keyUrl });
+      assert.deepEqual(await outcome(socket), ["unauthorized", 1006]);
+      assert.equal(requests.length, expected);
+    }
+  });
+
+  test("is asked again after forgetKeys()", async (t) => {
+    const key = newKey();
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.accept(key),
+      () => answer(key),
+    );
+    for (let i = 1; i < 3; i++) {
+      const { next } = listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
+      assert.equal((await next()).type, "open");
+      assert.equal(requests.length, i);
+      forgetKeys();
+    }
+  });
+
   test("is not waited for when the page closes the socket, or time is up", async (t) => {
     const pending = {
       WebSocket: class {
@@ -152,38 +257,34 @@ suite("the key endpoint", () => {
 
   test("may answer too late: then no connection is made", async (t) => {
     const key = newKey();
-    let answerNow;
-    const asked = new Promise((resolve) => {
-      page(t, {
-        fetch: () => {
-          resolve();
-          return new Promise(
-            (answered) => (answerNow = () => answered(Response.json(answer(key)[1]))),
-          );
-        },
-      });
+    const answers = [];
+    let asked;
+    page(t, {
+      fetch: () =>
+        new Promise((answered) => {
+          answers.push(() => answered(Response.json(answer(key)[1])));
+          asked();
+        }),
     });
-    const made = [];
-    const Wire = class {
-      constructor(url) {
-        made.push(url);
-      }
-      close() {
-        this.onclose({});
-      }
-    };
-    const make = (url) =>
-      new EncryptedWebSocket(url, [], { WebSocket: Wire, keyUrl: "http://late/" });
-    const first = make("ws://first/");
-    const { types } = listen(first);
-    await asked;
+    const fetched = () =>
+      new Promise((resolve) => {
+        asked = resolve;
+      });
+    const Wire = wireClass();
+    const options = { WebSocket: Wire, keyUrl: "http://late/" };
+    const firstFetch = fetched();
+    const first = new EncryptedWebSocket("ws://first/", [], options);
+    await firstFetch;
     first.close();
-    assert.deepEqual(await types(), ["error", "close"]);
-    // Both wait for the same answer, the first one in front.
-    const second = make("ws://second/");
-    answerNow();
-    while (!made.length) await new Promise(setImmediate);
-    assert.deepEqual(made, ["ws://second/"]);
+    assert.deepEqual(await outcome(first), ["aborted", 1006]);
+    answers[0]();
+    const secondFetch = fetched();
+    const made = Wire.next();
+    const second = new EncryptedWebSocket("ws://second/", [], options);
+    await secondFetch;
+    answers[1]();
+    assert.equal((await made).url, "ws://second/");
+    assert.equal(Wire.sockets.length, 1);
     second.close();
   });
 
@@ -225,28 +326,33 @@ suite("the key endpoint", () => {
 
 suite("the page", () => {
   const pages = {
-    "a cookie": [documentWith("other=1; csrftoken=from-cookie; x=y"), "x-csrftoken", "from-cookie"],
+    "a cookie": [{ cookie: "other=1; csrftoken=from-cookie; x=y" }, "x-csrftoken", "from-cookie"],
     "a cookie whose name ends alike": [
-      documentWith("not-csrftoken=wrong; csrftoken=right"),
+      { cookie: "not-csrftoken=wrong; csrftoken=right" },
       "x-csrftoken",
       "right",
     ],
     "names of its own": [
-      documentWith("csrftoken=wrong; __Host-csrf=right", {
-        csrfCookie: "__Host-csrf",
-        csrfHeader: "X-My-CSRF",
-      }),
+      {
+        cookie: "csrftoken=wrong; __Host-csrf=right",
+        config: { csrfCookie: "__Host-csrf", csrfHeader: "X-My-CSRF" },
+      },
       "x-my-csrf",
       "right",
     ],
     "a token in its config": [
-      documentWith("csrftoken=cookie", { csrfToken: "from-config" }),
+      { cookie: "csrftoken=cookie", config: { csrfToken: "from-config" } },
       "x-csrftoken",
       "from-config",
     ],
-    "no token": [documentWith(""), "x-csrftoken", ""],
+    "no token": [{}, "x-csrftoken", ""],
+    "a token from its code": [
+      { cookie: "csrftoken=cookie", config: { csrfToken: "config" }, csrfToken: "code" },
+      "x-csrftoken",
+      "code",
+    ],
   };
-  for (const [name, [document, header, token]] of Object.entries(pages)) {
+  for (const [name, [{ csrfToken, ...contents }, header, token]] of Object.entries(pages)) {
     test(`with ${name} proves that it is of this site`, async (t) => {
       const key = newKey();
       const { url, keyUrl, requests } = await startServer(
@@ -254,12 +360,25 @@ suite("the page", () => {
         (connection) => connection.accept(key),
         () => answer(key),
       );
-      page(t, { document });
-      const { next } = listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
+      visit(t, contents);
+      const { next } = listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl, csrfToken }));
       await next();
       assert.equal(requests[0].headers[header], token);
     });
   }
+
+  test("needs no document where the code has the token, as in a worker", async (t) => {
+    const key = newKey();
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      (connection) => connection.accept(key),
+      () => answer(key),
+    );
+    const options = { WebSocket, keyUrl, csrfToken: "of the worker" };
+    const { next } = listen(new EncryptedWebSocket(url, [], options));
+    assert.equal((await next()).type, "open");
+    assert.equal(requests[0].headers["x-csrftoken"], "of the worker");
+  });
 
   test("says where the key is, and which profile the site has", async (t) => {
     const { url, keyUrl, requests } = await startServer(
@@ -267,11 +386,48 @@ suite("the page", () => {
       () => {},
       () => answer(newKey()),
     );
-    page(t, { document: documentWith("", { keyUrl, profile: "gcrypt.v1" }) });
+    const config = { keyUrl: "/gcrypt/key/?of-the-site", profile: "gcrypt.v1" };
+    visit(t, { config, href: new URL("/page/", keyUrl) });
     const socket = new EncryptedWebSocket(url, [], { WebSocket });
     assert.equal(socket.profile, "gcrypt.v1");
     await listen(socket).next();
-    assert.equal(requests[0].url, "/gcrypt/key/");
+    assert.equal(requests[0].url, "/gcrypt/key/?of-the-site");
+  });
+
+  test("cannot send its token to another site", async (t) => {
+    const fetched = [];
+    page(t, { fetch: async (url) => fetched.push(url) });
+    for (const keyUrl of [
+      "https://elsewhere.example/",
+      "//elsewhere.example/",
+      "http://127.0.0.1:81/",
+      "data:,{}",
+    ]) {
+      visit(t, { cookie: "csrftoken=secret", config: { keyUrl } });
+      const socket = new EncryptedWebSocket("ws://h/", [], { WebSocket });
+      assert.deepEqual(await outcome(socket), ["key-unavailable", 1006]);
+    }
+    assert.deepEqual(fetched, []);
+  });
+
+  test("cannot lower the profile that the code names", (t) => {
+    visit(t, { config: { profile: "gcrypt.v1" } });
+    const options = { WebSocket: class {}, key: newKey().json, profile: "gcrypt.v2" };
+    const socket = new EncryptedWebSocket("ws://h/", [], options);
+    assert.equal(socket.profile, "gcrypt.v2");
+    socket.close();
+  });
+
+  test("may not name a profile that is not known", (t) => {
+    for (const profile of ["gcrypt.v0", "", "constructor", 2]) {
+      assert.throws(() => new EncryptedWebSocket("ws://h/", [], { WebSocket, profile }), {
+        code: "unsupported",
+      });
+      visit(t, { config: { profile } });
+      assert.throws(() => new EncryptedWebSocket("ws://h/", [], { WebSocket }), {
+        code: "unsupported",
+      });
+    }
   });
 });
 

@@ -234,14 +234,15 @@ export class Connection {
 
 /**
  * Serve on a free port of the loopback interface. `serve(connection)` runs for each WebSocket,
- * `keys(request)` answers the key endpoint with [status, body].
+ * `keys(request)` answers the key endpoint with [status, body, headers].
  */
 export async function startServer(t, serve, keys = () => [404, {}]) {
   const requests = [];
   const http = createServer((request, response) => {
     requests.push({ url: request.url, method: request.method, headers: request.headers });
-    const [status, body] = keys(request);
-    response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
+    const [status, body, headers] = keys(request);
+    response.writeHead(status, { "Content-Type": "application/json", ...headers });
+    response.end(JSON.stringify(body));
   });
   const sockets = new WebSocketServer({
     server: http,

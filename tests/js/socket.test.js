@@ -17,7 +17,7 @@ import {
   startServer,
   TEXT,
 } from "./peer.js";
-import { importClient, listen, wireClass } from "./wire.js";
+import { importClient, listen, visit, wireClass } from "./wire.js";
 
 const key = newKey();
 const options = { WebSocket, key: key.json };
@@ -645,12 +645,7 @@ suite("the surface of a WebSocket", () => {
   });
 
   test("resolves URLs", (t) => {
-    globalThis.document = {
-      baseURI: "https://example.org/a/b?c",
-      getElementById: () => null,
-      cookie: "",
-    };
-    t.after(() => delete globalThis.document);
+    visit(t, { href: "https://example.org/a/b?c" });
     assert.equal(make("/ws/?x=http").url, "wss://example.org/ws/?x=http");
     assert.equal(make("ws").url, "wss://example.org/a/ws");
     assert.equal(make("http://h/").url, "ws://h/");

@@ -133,3 +133,47 @@ export function listen(socket, types = ["open", "message", "error", "close", "ga
     },
   };
 }
+
+/** The names of the globals that a test has replaced. */
+const replaced = new WeakMap();
+
+/** A page's globals, for as long as the test runs. */
+export function page(t, globals) {
+  const names = replaced.get(t) ?? new Set();
+  replaced.set(t, names);
+  for (const [name, value] of Object.entries(globals)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    if (names.has(name)) continue;
+    names.add(name);
+    t.after(() =>
+      before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name],
+    );
+  }
+}
+
+/** As much of a document as the client looks at. A mark-up that hides members cannot hide these. */
+class Document {
+  constructor(cookie, config) {
+    Object.assign(this, { values: { cookie, config } });
+  }
+
+  get baseURI() {
+    return location.href;
+  }
+
+  get cookie() {
+    return this.values.cookie;
+  }
+
+  querySelector(selector) {
+    const { config } = this.values;
+    const known = selector === 'script[type="application/json"]#gcrypt-config';
+    return known && config ? { textContent: JSON.stringify(config) } : null;
+  }
+}
+
+/** A page at `href`, for as long as the test runs. */
+export function visit(t, { cookie = "", config, href = "http://127.0.0.1/" }) {
+  page(t, { Document, document: new Document(cookie, config), location: new URL(href) });
+}

@@ -81,6 +81,8 @@ export interface CryptConstructor {
 export interface Options {
   /** The key endpoint; by default the one in the page's configuration, else `/gcrypt/key/`. */
   keyUrl?: string;
+  /** Django's CSRF token for the key endpoint, where there is no page to take it from: in a worker. */
+  csrfToken?: string;
   /** By default the one in the page's configuration, else `gcrypt.v2`. */
   profile?: Profile;
   /** The class of the socket that carries the frames; by default the global `WebSocket` that there was when this module was loaded. */
@@ -185,6 +187,8 @@ export declare class GcryptError extends Error {
 }
 /** g-crypt's `Crypt`, made asynchronous. Works with and without `new`. */
 export declare const Crypt: CryptConstructor;
+/** Forget all keys, for instance at a logout. The next socket asks the key endpoint again. */
+export declare function forgetKeys(): void;
 declare const EncryptedWebSocket_base: SocketBase;
 /** A `WebSocket` whose messages are encrypted. */
 export declare class EncryptedWebSocket extends /** @type {SocketBase} */ /** @type {SocketBase} */ EncryptedWebSocket_base {
