@@ -22,6 +22,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -210,16 +212,39 @@ class ServerProcess:
             self._printed.notify_all()
 
     def _end(self, with_signal: signal.Signals) -> None:
+        self._send(with_signal)
+        self._reap()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _reap(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(with_signal)
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         self._reader.join(STOP_TIMEOUT)
+
+
+@contextmanager
+def side_by_side(*processes: ServerProcess) -> Iterator[None]:
+    """Start all and stop all, without waiting for one before the next."""
+    try:
+        for process in processes:
+            process.launch()
+        for process in processes:
+            process.wait_until_it_listens()
+        yield
+    finally:
+        for process in processes:
+            process._send(signal.SIGTERM)
+        for process in processes:
+            process._reap()
 
 
 class WebServer(ServerProcess):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
@@ -30,10 +31,15 @@ def server(shared_demo: Site) -> Iterator[Daphne]:
         yield server
 
 
-async def knock(server: Daphne, origin: str | None) -> int | str:
+@pytest.fixture(scope="module")
+def alice(server: Daphne) -> DjangoSession:
+    session = DjangoSession(server.url)
+    asyncio.run(session.login("alice", "alice-demo"))
+    return session
+
+
+async def knock(server: Daphne, alice: DjangoSession, origin: str | None) -> int | str:
     """What a page from `origin` meets that has alice's cookie: an HTTP status or a first frame."""
-    alice = DjangoSession(server.url)
-    await alice.login("alice", "alice-demo")
     connection = connect(
         f"{server.websocket_url}/ws/echo/",
         origin=None if origin is None else Origin(origin),
@@ -62,8 +68,10 @@ async def knock(server: Daphne, origin: str | None) -> int | str:
         pytest.param("file://", id="file"),
     ],
 )
-async def test_a_foreign_origin_is_refused_as_deployed(server: Daphne, origin: str | None) -> None:
-    assert await knock(server, origin) == 403
+async def test_a_foreign_origin_is_refused_as_deployed(
+    server: Daphne, alice: DjangoSession, origin: str | None
+) -> None:
+    assert await knock(server, alice, origin) == 403
 
 
 @pytest.mark.parametrize(
@@ -76,8 +84,10 @@ async def test_a_foreign_origin_is_refused_as_deployed(server: Daphne, origin: s
         pytest.param(f"https://{HOST}", id="other scheme"),
     ],
 )
-async def test_an_origin_on_an_allowed_host_gets_the_greeting(server: Daphne, origin: str) -> None:
-    assert await knock(server, origin) == "frame 0x01"
+async def test_an_origin_on_an_allowed_host_gets_the_greeting(
+    server: Daphne, alice: DjangoSession, origin: str
+) -> None:
+    assert await knock(server, alice, origin) == "frame 0x01"
 
 
 # With origin validation off: the visitors' sockets pass through no validator at all.

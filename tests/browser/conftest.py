@@ -10,14 +10,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.servers import ROOT, Daphne, Site
 
-from .helpers import CHROMIUM_FLAGS, LogIn
+from .helpers import CHROMIUM_FLAGS, LogIn, log_in_by_hand
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,12 +60,12 @@ def server(site: Site) -> Iterator[Daphne]:
 
 
 @pytest.fixture
-def contexts(chromium: Browser) -> Iterator[Callable[[], BrowserContext]]:
-    """Makes browser profiles, each with cookies and a cache of its own."""
+def contexts(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Makes browser profiles with options of Playwright's, each with a cache of its own."""
     made: list[BrowserContext] = []
 
-    def make() -> BrowserContext:
-        made.append(chromium.new_context())
+    def make(**options: Any) -> BrowserContext:
+        made.append(chromium.new_context(**options))
         return made[-1]
 
     yield make
@@ -76,18 +76,7 @@ def contexts(chromium: Browser) -> Iterator[Callable[[], BrowserContext]]:
 @pytest.fixture
 def log_in(contexts: Callable[[], BrowserContext]) -> LogIn:
     """`log_in(url, "alice")` logs a user in by hand; the page of a new profile, at `url`/."""
-
-    def do(url: str, user: str) -> Page:
-        page = contexts().new_page()
-        page.goto(f"{url}/accounts/login/")
-        form = page.locator("#login")
-        form.get_by_label("User name").fill(user)
-        form.get_by_label("Password").fill(f"{user}-demo")
-        form.get_by_role("button").click()
-        page.wait_for_url(f"{url}/")
-        return page
-
-    return do
+    return lambda url, user: log_in_by_hand(contexts().new_page(), url, user)
 
 
 @pytest.fixture(scope="session")

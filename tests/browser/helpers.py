@@ -21,6 +21,16 @@ CHROMIUM_FLAGS = [
 ]
 
 
+def log_in_by_hand(page: Page, url: str, user: str) -> Page:
+    page.goto(f"{url}/accounts/login/")
+    form = page.locator("#login")
+    form.get_by_label("User name").fill(user)
+    form.get_by_label("Password").fill(f"{user}-demo")
+    form.get_by_role("button").click()
+    page.wait_for_url(f"{url}/")
+    return page
+
+
 def watch_frames(page: Page) -> list[str | bytes]:
     """The data frames of every socket that the page will open, in the order seen.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.servers import Daphne, Redis, Site
+from tests.servers import Daphne, Redis, Site, side_by_side
 
 from .helpers import LogIn
 
@@ -39,7 +39,7 @@ def two_workers(site: Site, redis: Redis) -> Iterator[dict[str, str]]:
     """The address for each user: two daphne workers with one Redis between them."""
     clustered = replace(site, env={"REDIS_URL": redis.url})
     one, two = (Daphne("demo_project.asgi:application", clustered) for _ in range(2))
-    with one, two:
+    with side_by_side(one, two):
         yield {"alice": one.url, "bob": two.url}
 
 

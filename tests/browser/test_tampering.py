@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState
 
-from tests.proxy import Direction, Frame, Proxy, flip_bit
+from tests.proxy import Direction, Frame, Proxy, flip_bit, unchanged
 from tests.servers import Daphne
 
-from .helpers import LogIn
+from .helpers import log_in_by_hand
 
 # Sends three messages to the echo and tells everything that the page hears, until the close.
 TRANSCRIPT = """async () => {
@@ -38,11 +38,23 @@ def proxy(server: Daphne) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def login(chromium: Browser, proxy: Proxy) -> StorageState:
+    """The cookies of one login, which does not end between the tests."""
+    with chromium.new_context() as context:
+        log_in_by_hand(context.new_page(), proxy.url, "alice")
+        return context.storage_state()
+
+
 @pytest.fixture
-def page(proxy: Proxy, log_in: LogIn) -> Iterator[Page]:
-    proxy.change = lambda frame: [frame.payload]
-    yield log_in(proxy.url, "alice")
-    proxy.change = lambda frame: [frame.payload]
+def page(
+    proxy: Proxy, contexts: Callable[..., BrowserContext], login: StorageState
+) -> Iterator[Page]:
+    proxy.change = unchanged
+    page = contexts(storage_state=login).new_page()
+    page.goto(f"{proxy.url}/")
+    yield page
+    proxy.change = unchanged
 
 
 def hear(page: Page) -> dict[str, Any]:

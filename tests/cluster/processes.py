@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.servers import Daphne, Redis, ServerError, ServerProcess
+from tests.servers import Daphne, Redis, ServerError, ServerProcess, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,14 +129,7 @@ class Cluster:
         return self.nginx.websocket_url
 
     def __enter__(self) -> Self:
-        processes = (self.redis, *self.workers, self.nginx)
-        with ExitStack() as starting:
-            for process in processes:  # side by side, since each takes its time
-                process.launch()
-                starting.callback(process.stop)
-            for process in processes:
-                process.wait_until_it_listens()
-            self._running = starting.pop_all()
+        self._running.enter_context(side_by_side(self.redis, *self.workers, self.nginx))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.foreign.runner import MODES, differences, run
+from tests.foreign.runner import differences, run
 from tests.foreign.suites import SUITES, NotAvailableError
 
 NOT_RUN = 77
@@ -18,7 +18,7 @@ def main(names: list[str]) -> int:
     counts = dict.fromkeys(("as expected", "failed", "not run"), 0)
     for name in names or SUITES:
         suite = SUITES[name]
-        for mode in MODES:
+        for mode in suite.modes:
             row = f"{name} {suite.version} {mode}"
             try:
                 report = run(suite, mode)
@@ -31,7 +31,7 @@ def main(names: list[str]) -> int:
             counts[verdict] += 1
             passed = sum(each == "passed" for each in report.outcomes.values())
             figures = f"{passed:>3} of {len(report.outcomes):>3} passed"
-            encrypted = f"{report.connections:>3} encrypted connections"
+            encrypted = f"{report.encrypted:>3} times encrypted"
             print(f"{row:<48} {figures}, {encrypted}: {verdict}", flush=True)
             for difference in unexpected:
                 print(f"    {difference}")

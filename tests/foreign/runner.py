@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.foreign.suites import HERE, Suite
+from tests.servers import Redis
 
-MODES = ("plain", "mixin", "mixin-last", "seal_outbound")
 TIMEOUT = 900.0
 """Seconds for one run of one suite."""
 
@@ -26,10 +26,10 @@ Where `race` is true they may pass as well.
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of each test, and how many connections were encrypted."""
+    """The outcome of each test, and how many connections or layers were encrypted."""
 
     outcomes: dict[str, str]
-    connections: int
+    encrypted: int
 
 
 def run(suite: Suite, mode: str) -> Report:
@@ -39,7 +39,7 @@ def run(suite: Suite, mode: str) -> Report:
         NotAvailableError: the suite's archive cannot be had here.
         RuntimeError: the run broke off.
     """
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, Redis() as redis:
         unpacked, ours, report = (Path(directory, name) for name in ("suite", "ours", "report"))
         root = suite.unpack(unpacked)
         ours.mkdir()  # the package without `tests` beside it, since theirs is called so as well
@@ -47,13 +47,15 @@ def run(suite: Suite, mode: str) -> Report:
         outside = {key: value for key, value in os.environ.items() if "DJANGO" not in key}
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-p", "gcrypt_foreign", "-p", "no:cacheprovider"),
-                *("-o", "addopts=", f"--rootdir={root}", *suite.arguments),
+                *(sys.executable, "-m", "pytest", "-p", "gcrypt_report", "-p", suite.plugin),
+                *("-p", "no:cacheprovider", "-o", "addopts=", f"--rootdir={root}"),
+                *suite.arguments,
             ],
             cwd=root,
             env={
                 **outside,
                 "PYTHONPATH": os.pathsep.join(map(str, (root, ours, HERE / "plugin"))),
+                "REDIS_URL": redis.url,
                 "GCRYPT_FOREIGN_MODE": mode,
                 "GCRYPT_FOREIGN_REPORT": str(report),
             },
@@ -78,7 +80,7 @@ def differences(suite: str, mode: str, report: Report) -> list[str]:
             (races if each.get("race") else expected).update(each["tests"])
     differ = {test for test, outcome in outcomes.items() if outcome != "passed"} - races
     return [
-        *(["nothing was encrypted"] if mode != "plain" and not report.connections else []),
+        *(["nothing was encrypted"] if mode != "plain" and not report.encrypted else []),
         *(f"{outcomes[test]}: {test}" for test in sorted(differ - expected)),
         *(f"passed, and is not expected to: {test}" for test in sorted(expected - differ)),
         *(f"is not there: {test}" for test in sorted((races | expected) - set(outcomes))),

@@ -35,10 +35,10 @@ def server(request: pytest.FixtureRequest, shared_demo: Site) -> Iterator[WebSer
         yield running
 
 
-@pytest.fixture
-async def alice(server: WebServer) -> DjangoSession:
+@pytest.fixture(scope="module")
+def alice(server: WebServer) -> DjangoSession:
     session = DjangoSession(server.url)
-    await session.login("alice", "alice-demo")
+    asyncio.run(session.login("alice", "alice-demo"))
     return session
 
 

@@ -3,24 +3,20 @@
 The environment variable `GCRYPT_FOREIGN_MODE` says how: `plain` changes nothing; in the others the
 application under test is behind `GcryptMiddleware` and Channels' WebSocket communicator is ours.
 With `mixin` every consumer inherits `EncryptedJsonConsumer` before its other bases, with
-`mixin-last` behind them, with `seal_outbound` not at all. The outcomes of the tests and the number
-of encrypted connections go as JSON into the file that `GCRYPT_FOREIGN_REPORT` names.
+`mixin-last` behind them, with `seal_outbound` not at all.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+import gcrypt_report
 import pytest
 
 MODE = os.environ["GCRYPT_FOREIGN_MODE"]
-_outcomes: dict[str, str] = {}
-_connections: list[object] = []
 
 
 class _HooksOfOtherPlugins:
@@ -41,21 +37,6 @@ def pytest_sessionstart() -> None:
         _encrypt()
 
 
-def pytest_collectreport(report: pytest.CollectReport) -> None:
-    if report.failed:
-        _outcomes[report.nodeid] = "failed"
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if _outcomes.get(report.nodeid) != "failed" and (report.when == "call" or not report.passed):
-        _outcomes[report.nodeid] = report.outcome
-
-
-def pytest_sessionfinish() -> None:
-    report = {"outcomes": _outcomes, "connections": len(_connections)}
-    Path(os.environ["GCRYPT_FOREIGN_REPORT"]).write_text(json.dumps(report), "utf-8")
-
-
 def _encrypt() -> None:
     """Make every communicator and every consumer with our class among its bases.
 
@@ -73,7 +54,7 @@ def _encrypt() -> None:
     settings.GCRYPT_PASSPHRASE = "a passphrase of the tests alone"
 
     def count(sender: object, **_: object) -> None:
-        _connections.append(sender)
+        gcrypt_report.encrypted.append(sender)
 
     connection_opened.connect(count, weak=False)
 

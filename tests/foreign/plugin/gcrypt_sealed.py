@@ -1,20 +1,18 @@
 """A pytest plugin that runs channels_redis's own tests through `SealedChannelLayer`.
 
-It stands in for the classes that those tests import, so that not a line of them is edited. With
-`LAYER=plain` it does everything but sealing, which tells what a failure owes to the wrapper.
-`REDIS_URL` is the server to use instead of port 6379, and `OUTCOMES` the file that is written.
+It stands in for the classes that those tests import, so that not a line of them is edited. In the
+mode `plain` it does everything but sealing, which tells what a failure owes to the wrapper.
+`REDIS_URL` is the server to use instead of port 6379.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import channels_redis.core
 import channels_redis.pubsub
-import pytest
+import gcrypt_report
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
@@ -23,11 +21,9 @@ settings.configure(GCRYPT_PASSPHRASE="a passphrase for the tests of channels_red
 
 from gcrypt_channels.layers import SealedChannelLayer  # noqa: E402
 
-SEALED = os.environ["LAYER"] == "sealed"
+SEALED = os.environ["GCRYPT_FOREIGN_MODE"] == "sealed"
 URL = os.environ["REDIS_URL"].rpartition("/")[0]
 DEFAULT_HOSTS = ["redis://localhost:6379/0"]
-
-_outcomes: dict[str, str] = {}
 
 
 def _host(url: str) -> dict[str, Any]:
@@ -44,6 +40,7 @@ def _stand_in(backend: type) -> Any:
     def make(**config: Any) -> Any:
         if not SEALED:
             return backend(**_config(config))
+        gcrypt_report.encrypted.append(backend)
         path = f"{__name__}.{backend.__name__}"
         return SealedChannelLayer(layer={"BACKEND": path, "CONFIG": _config(config)})
 
@@ -52,15 +49,3 @@ def _stand_in(backend: type) -> Any:
 
 channels_redis.core.RedisChannelLayer = _stand_in(RedisChannelLayer)
 channels_redis.pubsub.RedisPubSubChannelLayer = _stand_in(RedisPubSubChannelLayer)
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note the worst of a test's three phases; one that may fail has always done as expected."""
-    outcome = "may fail" if hasattr(report, "wasxfail") else report.outcome
-    if report.when == "call" or outcome != "passed":
-        _outcomes[report.nodeid] = outcome
-
-
-def pytest_sessionfinish() -> None:
-    """Write what became of each test."""
-    Path(os.environ["OUTCOMES"]).write_text(json.dumps(_outcomes))
