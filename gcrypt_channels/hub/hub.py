@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -48,6 +48,9 @@ DROP_LOG_INTERVAL: Final = 60.0
 BURST: Final = 50
 """Members that a broadcast is pushed to before the event loop goes on with something else."""
 
+MAX_LEFT: Final = 10_000
+"""Groups left that are remembered, so that what was on its way to them is not taken for forged."""
+
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
@@ -67,7 +70,7 @@ class Hub:
         self._drop_logged_at = -DROP_LOG_INTERVAL
         self._receiver = Receiver()
         self._tags: dict[bytes, str] = {group_tag(CONTROL_GROUP): CONTROL_GROUP}
-        self._left: deque[bytes] = deque(maxlen=256)
+        self._left: OrderedDict[bytes, float] = OrderedDict()
         self._locks = KeyedLock()
         self._broadcasts: deque[tuple[str, str, int, Iterator[Connection]]] = deque()
         self._broadcasting = False
@@ -145,7 +148,15 @@ class Hub:
     def _forget_tag(self, group: str) -> None:
         tag = group_tag(group)
         self._tags.pop(tag, None)
-        self._left.append(tag)
+        self._left[tag] = time.monotonic()
+        self._left.move_to_end(tag)
+        if len(self._left) > MAX_LEFT:
+            self._left.popitem(last=False)
+
+    def _was_left(self, tag: bytes) -> bool:
+        """Whether the group was left so recently that its messages may still arrive."""
+        left_at = self._left.get(tag)
+        return left_at is not None and time.monotonic() - left_at <= self._layer_expiry
 
     # The subscription
 
@@ -155,7 +166,10 @@ class Hub:
             self._opened_at = time.time_ns()
             self._layer_expiry = expiry_of(layer)
             self._subscription = Subscription(
-                layer, on_message=self._on_layer_message, rejoin=self._renew_memberships
+                layer,
+                on_message=self._on_layer_message,
+                rejoin=self._renew_memberships,
+                on_long_outage=self._on_long_outage,
             )
 
     async def _unsubscribe(self, subscription: Subscription | None, group: str) -> None:
@@ -187,6 +201,14 @@ class Hub:
                     await subscription.add_now(layer_group(group))
         self._sweep_soon()  # control messages may have been lost meanwhile
 
+    def _on_long_outage(self) -> None:
+        """Tell every member of every group that at least one message may have been lost."""
+        logger.warning("The channel layer was down for long: all groups are told of a gap.")
+        for group, members in list(self.members.by_group.items()):
+            for connection in list(members):
+                connection.tell_gap(group, 1)
+            self.lost += 1
+
     # Messages
 
     def _on_layer_message(self, message: object) -> None:
@@ -195,7 +217,7 @@ class Hub:
             envelope = Envelope.parse(message)
             group = self._tags.get(envelope.tag)
             if group is None:
-                if envelope.tag in self._left:
+                if self._was_left(envelope.tag):
                     return  # it was on its way when the last member left
                 raise DecryptionFailed
             members = self.members.by_group.get(group)
@@ -259,7 +281,7 @@ class Hub:
 
     def _sweep_soon(self) -> None:
         if self._tasks is not None:
-            self._tasks.start(self.sweep())
+            self._tasks.sweep_soon()
 
     def _report_lost(self, group: str, lost: Lost) -> None:
         if group == CONTROL_GROUP:

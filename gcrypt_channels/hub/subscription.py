@@ -21,8 +21,11 @@ from ..layers.envelope import CONTROL_GROUP, LAYER_TIMEOUT, RESERVED, layer_grou
 
 logger = logging.getLogger(__name__)
 
-PROBE_INTERVAL: Final = 5.0
-"""Seconds between two probes, which is how long a lost membership may stay unnoticed."""
+PROBE_INTERVAL: Final = 2.5
+"""Seconds between two probes. A lost membership is noticed after two of them at the latest."""
+
+LONG_OUTAGE: Final = 2 * PROBE_INTERVAL
+"""Seconds of an outage after which messages may have been lost that nothing else would tell of."""
 
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
@@ -39,9 +42,11 @@ class Subscription:
         layer: the channel layer.
         on_message: called with each message.
         rejoin: called to join every group again, with :meth:`add_now`.
+        on_long_outage: called when the layer works again after :data:`LONG_OUTAGE` or more.
 
     Attributes:
         up: whether the layer is known to work.
+        probed_at: when the last probe came back, in seconds of ``time.monotonic()``.
     """
 
     def __init__(
@@ -50,11 +55,14 @@ class Subscription:
         *,
         on_message: Callable[[object], None],
         rejoin: Callable[[], Awaitable[None]],
+        on_long_outage: Callable[[], None],
     ) -> None:
         self.up = False
+        self.probed_at = time.monotonic()
         self._layer = layer
         self._on_message = on_message
         self._rejoin = rejoin
+        self._on_long_outage = on_long_outage
         self._channel: str | None = None
         self._probe_group = RESERVED + token_hex(16)
         self._probe_back = False
@@ -137,7 +145,11 @@ class Subscription:
             self._on_outage(error)
 
     async def _renew(self) -> None:
-        await end_task(self._receiver)
+        """Join every group again, and receive again if receiving has ended.
+
+        A task that receives is kept: channels_redis' pubsub layer forgets a channel whose
+        ``receive`` is cancelled, and then refuses to add it to a group.
+        """
         channel = self._channel
         if channel is None:
             # The prefix is Channels' own: channels_redis lets one receiver at a time read for the
@@ -146,7 +158,8 @@ class Subscription:
             channel = self._channel = new
         await self.add_now(self._probe_group)
         await self.add_now(layer_group(CONTROL_GROUP))
-        self._receiver = asyncio.create_task(self._receive(channel))
+        if self._receiver is None or self._receiver.done():
+            self._receiver = asyncio.create_task(self._receive(channel))
         await self._rejoin()
         group_expiry = getattr(self._layer, "group_expiry", _DEFAULT_GROUP_EXPIRY)
         self._renew_at = time.monotonic() + group_expiry / 2
@@ -173,6 +186,10 @@ class Subscription:
             return None
 
     def _on_probe(self) -> None:
+        now = time.monotonic()
+        if now - self.probed_at > LONG_OUTAGE + PROBE_INTERVAL:
+            self._on_long_outage()
+        self.probed_at = now
         self._probe_back = True
         self._retry = FIRST_RETRY
         if self._outage_logged:

@@ -27,6 +27,12 @@ RECHECK_DELAY: Final = 0.25
 Django also announces a logout before it ends the session.
 """
 
+LOOKUP_TIMEOUT: Final = 5.0
+"""Seconds that the session store and the database have for one look-up."""
+
+RETRY_DELAY: Final = 2.0
+"""Seconds before a re-check that failed is tried again."""
+
 MAX_FAILURES: Final = 3
 """Sweeps in a row that may fail before connections that cannot be verified are closed."""
 
@@ -43,21 +49,23 @@ class Sweep:
     ) -> None:
         """Look after ``members``; ``start`` runs a coroutine in the background."""
         self.failures = 0
+        self._retry_logged = False
         self._members = members
         self._start = start
         self._suspects: set[Connection] = set()
 
-    async def run(self) -> None:
+    async def run(self, *, is_periodic: bool = True) -> None:
         """Close every connection whose login has ended: with 4401.
 
         While the session store or the database cannot be asked, connections stay open for
-        :data:`MAX_FAILURES` - 1 sweeps; the next failure closes with 1013 those left unknown.
+        :data:`MAX_FAILURES` - 1 sweeps; the next failure closes with 1013 those left unknown. Only
+        periodic sweeps count: one that follows an outage of the channel layer is no more reason.
         """
         connections = {each for each in self._members.connections if each.login.verifiable}
         try:
             await _close_ended(connections)
         except Exception:
-            self.failures += 1
+            self.failures += is_periodic
             logger.exception("Sessions could not be looked up (%d in a row).", self.failures)
             if self.failures >= MAX_FAILURES:
                 for connection in connections:
@@ -78,7 +86,18 @@ class Sweep:
         suspects, self._suspects = self._suspects, set()
         remaining = suspects & self._members.connections
         if remaining:
-            self._start(_close_ended(remaining))
+            self._start(self._look_up(remaining))
+
+    async def _look_up(self, suspects: set[Connection]) -> None:
+        try:
+            await _close_ended(suspects)
+            self._retry_logged = False
+        except Exception as error:  # noqa: BLE001 - stores raise what they like
+            if not self._retry_logged:
+                self._retry_logged = True
+                logger.warning("Logins could not be looked up, which is tried again: %r", error)
+            await asyncio.sleep(RETRY_DELAY)
+            self.recheck_soon(suspects & self._members.connections)
 
 
 async def _close_ended(connections: Iterable[Connection]) -> None:
@@ -88,6 +107,7 @@ async def _close_ended(connections: Iterable[Connection]) -> None:
     logins = list(by_login)
     for start in range(0, len(logins), BATCH_SIZE):
         batch = logins[start : start + BATCH_SIZE]
-        for login in await database_sync_to_async(find_ended_logins)(batch):
+        look_up = database_sync_to_async(find_ended_logins)(batch)
+        for login in await asyncio.wait_for(look_up, LOOKUP_TIMEOUT):
             for connection in by_login[login]:
                 connection.abort(NoSessionKey.code, "session ended")

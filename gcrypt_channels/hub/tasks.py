@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..conf import conf
@@ -27,6 +28,7 @@ class Tasks:
     def __init__(self, members: Members) -> None:
         self.sweep = Sweep(members, self.start)
         self._members = members
+        self._sweep_now = asyncio.Event()
         self._sweeper = asyncio.create_task(self._sweep_periodically())
         self._working: set[asyncio.Task[None]] = set()
 
@@ -41,6 +43,10 @@ class Tasks:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled unstarted
+
+    def sweep_soon(self) -> None:
+        """Sweep now, unless that has been asked for already and has not begun."""
+        self._sweep_now.set()
 
     def end(self) -> asyncio.Future[Any]:
         """Cancel everything at once; the future is done when all of it has ended."""
@@ -71,5 +77,8 @@ class Tasks:
 
     async def _sweep_periodically(self) -> None:
         while True:
-            await asyncio.sleep(conf.revalidate_interval)
-            await self._guard(self.sweep.run())
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._sweep_now.wait(), conf.revalidate_interval)
+            is_periodic = not self._sweep_now.is_set()
+            self._sweep_now.clear()
+            await self._guard(self.sweep.run(is_periodic=is_periodic))

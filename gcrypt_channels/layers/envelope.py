@@ -30,6 +30,9 @@ USER_GROUP: Final = "gcrypt.user."
 SENDER_SIZE: Final = 16
 """Bytes of a sender's identity."""
 
+_OUTAGE_ANSWERS: Final = ("UNBLOCKED", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
+"""With these words Redis says that it cannot serve now."""
+
 _MESSAGE_TYPE: Final = "gcrypt.layer"
 _DEFAULT_EXPIRY: Final = 60  # seconds; what Channels' own layers have
 _TAG_SIZE: Final = 16
@@ -167,7 +170,12 @@ def is_outage(error: Exception) -> bool:
     names the layer.
     """
     redis = sys.modules.get("redis.exceptions")
-    return redis is not None and isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+    if redis is None:
+        return False
+    away = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError)
+    return isinstance(error, away) or (
+        isinstance(error, redis.ResponseError) and str(error).startswith(_OUTAGE_ANSWERS)
+    )
 
 
 def _secret(group: str, passphrase: str) -> bytes:
