@@ -142,6 +142,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
             if not _names_are_free(layer):
                 self._receive_on_channel()
         dispatch = self.dispatch
+        connection.ends_itself = True
         try:
             while True:
                 event = await receive()

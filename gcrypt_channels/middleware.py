@@ -20,7 +20,7 @@ from .connection.facade import facade_of
 from .connection.inbox import Receive
 from .crypto.psk import SessionKey
 from .exceptions import InvalidFrame, NoProfile, NoSessionKey, ProtocolError, TryAgainLater
-from .hub.hub import Hub, current_hub
+from .hub.hub import current_hub
 from .layers.envelope import is_outage
 from .outbox import Send
 from .protocol.classic import ClassicSession
@@ -115,7 +115,7 @@ class GcryptMiddleware:
                 connection.abort(1011, "internal error")
                 raise
         finally:
-            await self._end(connection, hub)
+            await connection.finish()
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
         """Negotiate the profile and find the keys; refuse the client if either is missing."""
@@ -142,6 +142,7 @@ class GcryptMiddleware:
             subprotocol=profile if profile in offered else None,
             login=login,
             key=key,
+            on_closed=_forget,
         )
 
     async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
@@ -165,16 +166,8 @@ class GcryptMiddleware:
         await current_hub().join_user(connection)
         connection.start()
         await _send_signal(connection_opened, connection)
-        await self.inner(
-            _inner_scope(scope, connection, subprotocols), connection.receive, connection.send
-        )
-
-    async def _end(self, connection: Connection, hub: Hub) -> None:
-        """Forget the connection, close it if the application did not, and tell of its end."""
-        await hub.discard(connection)
-        await connection.finish()
-        ended = connection_closed if connection.started else connection_refused
-        await _send_signal(ended, connection, code=connection.close_code)
+        inner_scope = _inner_scope(scope, connection, subprotocols)
+        await connection.run(self.inner(inner_scope, connection.receive, connection.send))
 
 
 def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
@@ -224,6 +217,16 @@ async def _handshake(connection: Connection, scope: Scope) -> Iterable[str] | No
         return None
     check_binding(done.binding, scope)
     return done.subprotocols
+
+
+async def _forget(connection: Connection) -> None:
+    """Take a connection that has ended out of the hub, and tell of its end.
+
+    This does not wait for the application, which may go on for a while.
+    """
+    await current_hub().discard(connection)
+    ended = connection_closed if connection.started else connection_refused
+    await _send_signal(ended, connection, code=connection.close_code)
 
 
 async def _send_signal(signal: Signal, connection: Connection, **more: Any) -> None:

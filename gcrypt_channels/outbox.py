@@ -79,6 +79,8 @@ class Outbox:
 
     Attributes:
         backlog: bytes of plaintext that wait, each item counting at least :data:`MIN_CHARGE`.
+        sent: how many frames were handed on.
+        interrupted: whether a message was given up between two of its frames.
     """
 
     __slots__ = (
@@ -88,10 +90,13 @@ class Outbox:
         "_queue",
         "_seal",
         "_send",
+        "_stop",
         "_wrap",
         "_writer",
         "_writing",
         "backlog",
+        "interrupted",
+        "sent",
     )
 
     def __init__(
@@ -115,6 +120,9 @@ class Outbox:
             on_refused: called with the group when a group's message could not be sealed.
         """
         self.backlog = 0
+        self.sent = 0
+        self.interrupted = False
+        self._stop = False
         self._send = send
         self._seal = seal
         self._wrap = wrap
@@ -150,7 +158,8 @@ class Outbox:
         return item
 
     def discard(self) -> None:
-        """Drop everything that was not sealed yet."""
+        """Drop everything that was not sealed yet, and the frames left of the message under way."""
+        self._stop = True
         queue, self._queue = self._queue, None
         for item in queue or ():
             self.backlog -= item.charge
@@ -200,12 +209,13 @@ class Outbox:
             if item.make is not None:
                 for event in item.make():
                     await send(event)
-            elif wrap is not None:
-                for frame in self._seal(item.message):
-                    await send(wrap(frame))
             else:
                 for frame in self._seal(item.message):
-                    await send(frame)
+                    if self._stop:
+                        self.interrupted = True
+                        break
+                    await send(frame if wrap is None else wrap(frame))
+                    self.sent += 1
         except (LocalError, ProtocolError) as error:
             item.finish(error)  # it was not sealed, and the session is as it was
             if item.group and self._on_refused is not None:

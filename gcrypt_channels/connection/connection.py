@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import wraps
 from threading import get_ident
-from typing import Concatenate, Final, ParamSpec, Protocol
+from typing import Concatenate, Final, ParamSpec, Protocol, cast
 
+from ..asynctasks import CANCEL_INTERVAL, start_task
 from ..crypto.psk import SessionKey
 from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send, as_event
@@ -22,6 +23,7 @@ from ..protocol.secure import SecureSession
 from ..sessions.login import NOBODY, Login
 from .backlog import Backlog
 from .inbox import Inbox, Receive
+from .transport import drop_transport
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,12 @@ P = ParamSpec("P")
 
 END_TIMEOUT: Final = 5.0
 """Seconds that the server has to report the end of a socket that has in effect ended."""
+
+WRITE_TIMEOUT: Final = 5.0
+"""Seconds that a client has to take the next frame, once the connection is to end."""
+
+APPLICATION_TIMEOUT: Final = 10.0
+"""Seconds that an application without the mixin has to return behind the end."""
 
 
 class Switchboard(Protocol):
@@ -78,18 +86,24 @@ class Connection:
         close_code: the code that it ended with; 1006 until then.
         authentic: whether the end was told under encryption, by either side.
         loop: the event loop that the connection lives on.
+        ends_itself: whether the application is sure to return behind the end.
+        forgotten: the task that :meth:`on_closed` has started.
     """
 
     __slots__ = (
         "__weakref__",
         "_accepted",
+        "_application",
         "_backlog",
         "_hub",
+        "_is_overdue",
         "_key",
         "_lost",
+        "_on_closed",
         "_opened",
         "_outbox",
         "_peer_close",
+        "_server_send",
         "_session",
         "_subprotocol",
         "_thread",
@@ -97,6 +111,8 @@ class Connection:
         "authentic",
         "close_code",
         "closed",
+        "ends_itself",
+        "forgotten",
         "groups",
         "inbox",
         "login",
@@ -120,6 +136,7 @@ class Connection:
         subprotocol: str | None = None,
         login: Login = NOBODY,
         key: SessionKey | None = None,
+        on_closed: Callable[[Connection], Coroutine[object, object, None]] | None = None,
     ) -> None:
         """Make the connection; it does nothing by itself.
 
@@ -132,6 +149,7 @@ class Connection:
             subprotocol: what the accept has to name, whatever the application chooses.
             login: the login that the scope stands for.
             key: the key of the handshake; it is dropped with it.
+            on_closed: run in a task when the end begins.
         """
         self.profile: Profile = session.profile
         self.path = path
@@ -145,9 +163,15 @@ class Connection:
         self.close_code = 1006
         self.authentic = False
         self.loop = asyncio.get_running_loop()
+        self.ends_itself = False
+        self.forgotten: asyncio.Task[None] | None = None
         self.inbox = Inbox(receive, self._open)
         self._thread = get_ident()  # a thread runs one loop at a time
         self._hub = hub
+        self._server_send = send
+        self._on_closed = on_closed
+        self._application: asyncio.Task[None] | None = None
+        self._is_overdue = False
         self._session = session
         self._subprotocol = subprotocol
         self._key = key
@@ -267,11 +291,24 @@ class Connection:
             self._outbox.discard()
             self._end(code, reason)
 
+    async def run(self, application: Awaitable[None]) -> None:
+        """Run the application; one that goes on long behind the end is cancelled."""
+        self._application = cast("asyncio.Task[None]", asyncio.current_task())
+        try:
+            await application
+        except asyncio.CancelledError:
+            if not self._is_overdue:
+                raise  # it was not cancelled by this connection
+        finally:
+            self._application = None
+
     async def finish(self) -> None:
         """End the connection if it has not ended, and wait until the server has taken the end."""
         self.inbox.close()
         self._end(1000, "")
         await self._outbox.drained()
+        if self.forgotten is not None:
+            await asyncio.shield(self.forgotten)
 
     # The hub
 
@@ -338,16 +375,35 @@ class Connection:
 
     def _on_disconnect(self, event: Event) -> Event:
         """The end as the server reports it, which a client of ``gcrypt.v1`` alone is believed."""
-        if not self.closed:
-            self.closed = True
-            if self._peer_close is not None:
-                self.close_code, reason = self._peer_close
-            elif self.profile == V1:
-                self.close_code, reason = event.get("code") or 1005, event.get("reason") or ""
-            else:
-                self.close_code, reason = 1006, ""
-            return _disconnect(self.close_code, reason)
-        return _disconnect(self.close_code, "")
+        if self.closed:
+            return _disconnect(self.close_code, "")
+        if self._peer_close is not None:
+            code, reason = self._peer_close
+        elif self.profile == V1:
+            code, reason = event.get("code") or 1005, event.get("reason") or ""
+        else:
+            code, reason = 1006, ""
+        self._begin_end(code)
+        self._limit_writing()
+        return _disconnect(code, reason)
+
+    def _begin_end(self, code: int) -> None:
+        self.closed = True
+        self.close_code = code
+        if self._on_closed is not None:
+            self.forgotten = start_task(self._on_closed(self))
+        if not self.ends_itself:
+            self.loop.call_later(APPLICATION_TIMEOUT, self._cancel_application)
+
+    def _cancel_application(self) -> None:
+        """Cancel an application that has not returned, again and again until it does."""
+        if self._application is None or self.ends_itself:
+            return
+        if not self._is_overdue:
+            self._is_overdue = True
+            logger.warning("%r: the application did not end and is cancelled.", self.path)
+        self._application.cancel()
+        self.loop.call_later(CANCEL_INTERVAL, self._cancel_application)
 
     def _await_end(self) -> None:
         """End the connection soon, if the server does not report it."""
@@ -436,20 +492,22 @@ class Connection:
         """Begin the end with this side's close."""
         if self.closed:
             return None
-        self.closed = True
-        if self._peer_close is not None:
-            self.close_code, told = self._peer_close
-        else:
-            self.close_code, told = code, reason
-        self.inbox.put(_disconnect(self.close_code, told))
-        return self._outbox.put_made(lambda: self._closing(code, reason))
+        told = Closed(code, reason) if self._peer_close is None else self._peer_close
+        self._begin_end(told.code)
+        self.inbox.put(_disconnect(told.code, told.reason))
+        item = self._outbox.put_made(lambda: self._closing(code, reason))
+        self._limit_writing()
+        return item
 
     def _closing(self, code: int, reason: str) -> Iterator[Event]:
         if not self._opened:
             # A browser sees the code of a close only behind an accept.
             yield {"type": "websocket.accept", "subprotocol": self._subprotocol}
-        with suppress(LocalError):  # a failed session has no keys: only the socket tells the end
-            for frame in self._session.seal_close(code, reason):
+        # A failed session has no keys, and a message that was given up hides what follows it: then
+        # only the socket tells the end.
+        with suppress(LocalError):
+            frames = [] if self._outbox.interrupted else self._session.seal_close(code, reason)
+            for frame in frames:
                 yield as_event(frame)
                 self.authentic = True
         # A reason travels in clear only where nothing is told under encryption.
@@ -460,6 +518,25 @@ class Connection:
         }
 
     # The outbox
+
+    def _limit_writing(self) -> None:
+        """Give up a client that takes no frame for :data:`WRITE_TIMEOUT` seconds."""
+        if not self._outbox.idle:
+            self.loop.call_later(WRITE_TIMEOUT, self._on_write_overdue, self._outbox.sent)
+
+    def _on_write_overdue(self, sent: int) -> None:
+        if self._outbox.idle:
+            return
+        if self._outbox.sent != sent:
+            self._limit_writing()
+            return
+        dropped = drop_transport(self._server_send)
+        logger.warning(
+            "%r: the client does not read; its socket %s.",
+            self.path,
+            "was dropped" if dropped else "stays open, which this server does not let one change",
+        )
+        self._outbox.cancel()
 
     def _on_idle(self) -> None:
         self._backlog.report()

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from channels.sessions import InstanceSessionWrapper
 from django.conf import settings
 
 from ..outbox import Event, Send
+from .transport import unwrap_send
 
 
 class _Producer:
@@ -78,9 +78,8 @@ def patch_daphne_send(send: Send) -> Send:
 
 def _protocol(send: Send) -> Any:
     """What daphne bound to its ``send``; ``None`` where it cannot be reached."""
-    while isinstance(wrapper := getattr(send, "__self__", None), InstanceSessionWrapper):
-        send = wrapper.real_send  # AuthMiddlewareStack is around every deployed application
-    return send.args[0] if isinstance(send, partial) and send.args else None
+    found = unwrap_send(send)
+    return found.args[0] if isinstance(found, partial) and found.args else None
 
 
 def _with_codes_shifted(send: Send) -> Send:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from gcrypt_channels import GcryptMiddleware
+from gcrypt_channels.connection import connection as connections
 from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.connection.facade import connection_of
 from gcrypt_channels.connection.inbox import CAPACITY, GAP_EVENT
 from gcrypt_channels.exceptions import LocalError, MessageTooBig
+from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.events import Accepted, Closed, Gap, Text
 from tests.wire import Wire, resolver
 
@@ -271,6 +273,90 @@ async def test_a_frame_behind_the_end_is_not_delivered_to_one_who_goes_on_readin
     assert (await connection.receive())["code"] == 4401
     assert (await connection.receive())["code"] == 4401  # the server tells of it as well
     server.task.cancel()
+
+
+async def test_a_message_under_way_ends_between_its_frames() -> None:
+    """Nothing more of it is sent to a login that has ended; then no sealed close can follow it."""
+    server, connection = await connected(Application())
+    gate = Gate(server)
+    sending = asyncio.create_task(connection.send(text("x" * 1_000_000)))
+    await gate.reached.wait()
+    connection.abort(4401, "logged out")
+    gate.event.set()
+    await sending
+    await server.end()
+    assert [event["type"] for event in server.sent[3:]] == ["websocket.send", "websocket.close"]
+    assert server.close == {"type": "websocket.close", "code": 4401, "reason": ""}
+    assert not connection.authentic
+
+
+async def test_a_client_that_does_not_read_cannot_keep_a_connection_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.01)
+    server, connection = await connected(Application())
+    gate = Gate(server)
+    sending = asyncio.create_task(connection.send(text("never read")))
+    await gate.reached.wait()
+    connection.abort(4401, "logged out")
+    await server.end()
+    await sending
+    assert "the client does not read" in caplog.text
+
+
+async def test_a_client_that_reads_slowly_gets_what_was_sent_before_the_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.2)
+    server, connection = await connected(Application())
+    server.before = lambda: asyncio.sleep(0.05)  # each of nine frames within the limit
+    sending = asyncio.create_task(connection.send(text("x" * 1_000_000)))
+    await asyncio.sleep(0)
+    await connection.close(4001)
+    await sending
+    await server.end()
+    assert [event for event in server.opened(3) if event] == [
+        Text("x" * 1_000_000),
+        Closed(4001, ""),
+    ]
+
+
+async def test_the_hub_forgets_a_connection_that_has_ended_before_its_application_returns() -> None:
+    application = Application(reads=False)
+    server, connection = await connected(application)
+    assert connection in current_hub().members.connections
+    server.leave()
+    connection.abort(4401)
+    assert connection.forgotten is not None
+    await connection.forgotten
+    assert not current_hub().members.connections
+    assert not server.task.done()
+    application.done.set()
+    await server.end()
+
+
+async def test_an_application_that_goes_on_behind_the_end_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is cancelled again and again: redis-py may swallow the first."""
+    monkeypatch.setattr(connections, "APPLICATION_TIMEOUT", 0.01)
+    swallowed: list[str] = []
+
+    async def stubborn(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.append("once")
+        await asyncio.Event().wait()
+
+    server = Wire(GcryptMiddleware(stubborn, resolver=resolver))
+    await server.handshake()
+    server.leave()
+    await server.end()
+    assert swallowed == ["once"]
+    assert "did not end and is cancelled" in caplog.text
 
 
 async def test_a_refusal_is_an_authenticated_close_without_an_accept() -> None:
