@@ -54,10 +54,10 @@ def test_the_front_page_shows_what_the_application_sees_beside_the_wire(
     rows = page.locator("#log li")
     expect(rows).to_have_count(6)
     expect(rows.locator(".plain")).to_have_text(
-        ["handshake", "handshake", '{"id":0}', '{"id": 1}', '{"id":1}', '{"id": 2}']
+        ["handshake", "handshake", '{"id":0}', '{"id":1}', '{"id":1}', '{"id":2}']
     )
     expect(rows.locator(".f-type")).to_have_text(["01", "02", "10", "10", "10", "10"])
-    expect(rows.nth(5).locator(".f-ct")).to_have_text(re.compile("^[0-9a-f]{18}$"))  # 9 bytes
+    expect(rows.nth(5).locator(".f-ct")).to_have_text(re.compile("^[0-9a-f]{16}$"))  # 8 bytes
     expect(rows.nth(5).locator(".f-tag")).to_have_text(re.compile("^[0-9a-f]{32}$"))
 
 

@@ -110,4 +110,4 @@ def test_the_readme_makes_a_page_that_counts(
     page.wait_for_url("**/password_change/")
     with page.expect_console_message() as message:
         page.goto(running.url)
-    assert message.value.text == '{"id": 2}'
+    assert message.value.text == '{"id":2}'

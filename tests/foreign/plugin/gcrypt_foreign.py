@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import gcrypt_report
@@ -62,20 +61,11 @@ def _encrypt() -> None:
         return Keyring.derive("somebody")
 
     class Communicator(EncryptedWebsocketCommunicator):
-        def __init__(
-            self,
-            application: Any,
-            path: str,
-            headers: Iterable[tuple[bytes, bytes]] | None = None,
-            subprotocols: Iterable[str] | None = None,
-            spec_version: int | None = None,
-        ) -> None:
+        def __init__(self, application: Any, *args: Any, **kwargs: Any) -> None:
             middleware = GcryptMiddleware(
                 application, resolver=same_key_for_all, seal_outbound=MODE == "seal_outbound"
             )
-            super().__init__(middleware, path, headers, subprotocols, resolver=same_key_for_all)
-            if spec_version:
-                self.scope["spec_version"] = spec_version
+            super().__init__(middleware, *args, resolver=same_key_for_all, **kwargs)
 
     @functools.cache
     def derived(theirs: type, ours: type, *, ours_first: bool) -> type:
