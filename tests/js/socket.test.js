@@ -274,6 +274,23 @@ suite("messages", () => {
     assert.equal((await events.next()).data, "still open");
   });
 
+  test("may come in any number of fragments, also in empty ones", async () => {
+    const count = 20_000;
+    const { socket, wire, server, next } = await openedWire();
+    socket.binaryType = "arraybuffer";
+    for (let i = 0; i < count; i++)
+      wire.deliver(server.seal(BINARY | MORE, i % 2 ? [i % 251] : []));
+    wire.deliver(server.seal(BINARY, [7]));
+    const { data } = await next();
+    assert.equal(data.byteLength, count / 2 + 1);
+    wire.deliver(server.seal(BINARY | MORE, []));
+    wire.deliver(server.seal(BINARY, []));
+    assert.equal((await next()).data.byteLength, 0);
+    wire.deliver(server.seal(BINARY | PADDED, [1, 2, 0x80, 0, 0]));
+    assert.deepEqual(new Uint8Array((await next()).data), Uint8Array.of(1, 2));
+    socket.close();
+  });
+
   test("hide their size when padded, and gcrypt.v1 ignores that", async (t) => {
     const sizes = [];
     const { socket } = await opened(
