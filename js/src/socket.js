@@ -539,9 +539,10 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     this.#outbound = this.#outbound
       .then(async () => {
         const frame = await sealed;
-        if (this.#seal === refuse) return;
+        const carrier = this.#carrier;
+        if (this.#seal === refuse || carrier?.readyState !== OPEN) return;
         this.#inspect("outbound", kind, frame, await plaintext);
-        this.#carrier?.send(frame);
+        carrier.send(frame);
         if (kind === CONTROL) this.#closeSealed = true;
         else this.#waiting -= sizeOf(part);
       })

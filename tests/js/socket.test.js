@@ -48,6 +48,7 @@ async function openedWire(more = {}) {
   const socket = new EncryptedWebSocket("ws://h/", [], { ...options, ...more, WebSocket: Wire });
   const events = listen(socket);
   const wire = await made;
+  wire.open();
   const noise = new Handshake(key.psk, key.kid);
   wire.deliver(Buffer.concat([Buffer.of(HELLO), key.kid, noise.write("{}")]));
   const { sending: server } = noise.read(Buffer.from((await wire.frame(0)).subarray(1)));
@@ -472,6 +473,16 @@ suite("the end", () => {
     assert.deepEqual(await types(), ["open", "close"]);
     const { code, reason, wasClean, authentic } = seen.at(-1);
     assert.deepEqual([code, reason, wasClean, authentic], [1006, "", false, false]);
+  });
+
+  test("is a truncation when the wire has begun to close before close() is called", async () => {
+    const { socket, wire, types, seen } = await openedWire();
+    const sent = wire.sent.length;
+    wire.readyState = 2;
+    socket.close(3000);
+    assert.deepEqual(await types(), ["open", "close"]);
+    assert.deepEqual([seen.at(-1).code, seen.at(-1).authentic], [1006, false]);
+    assert.equal(wire.sent.length, sent);
   });
 
   test("after a failure does not wait for the carrier", async () => {
