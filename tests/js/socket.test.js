@@ -583,6 +583,18 @@ suite("the end", () => {
     assert.deepEqual([seen[0].error.code, seen[1].code], ["connection-failed", 1006]);
   });
 
+  test("is reported when the platform forbids the connection", async () => {
+    const Forbidden = class {
+      constructor() {
+        throw new DOMException("mixed content", "SecurityError");
+      }
+    };
+    const socket = new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Forbidden });
+    const { seen, types } = listen(socket);
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([seen[0].error.code, seen[1].code], ["connection-failed", 1006]);
+  });
+
   test("comes when the handshake takes too long", async (t) => {
     const { url } = await startServer(t, () => {});
     const { seen, types } = listen(
