@@ -34,7 +34,7 @@ export const fromUtf8 = (bytes) => decoder.decode(bytes);
  * @param {Bytes[]} parts
  * @returns {Bytes}
  */
-export function concat(...parts) {
+export function join(parts) {
   const joined = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let offset = 0;
   for (const part of parts) {
@@ -43,6 +43,14 @@ export function concat(...parts) {
   }
   return joined;
 }
+
+/**
+ * The same, for a few that are written out.
+ *
+ * @param {Bytes[]} parts
+ * @returns {Bytes}
+ */
+export const concat = (...parts) => join(parts);
 
 /**
  * Lower-case hexadecimal digits.

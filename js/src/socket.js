@@ -5,7 +5,7 @@
  * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, SocketBase } from "./types.d.ts"
  */
 
-import { concat, fromUtf8, isText, toHex, toJSON, toUtf8 } from "./bytes.js";
+import { concat, fromUtf8, isText, join, toHex, toJSON, toUtf8 } from "./bytes.js";
 import { textCipher } from "./classic.js";
 import { fail, GcryptError, requireValid } from "./errors.js";
 import { OwnCloseEvent, OwnEvent } from "./events.js";
@@ -156,8 +156,10 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   #waiting = 0;
   /** The largest message that the server accepts. */
   #peerLimit = Infinity;
-  /** The fragments of a message that has not ended, and their kind. @type {Bytes[]} */
+  /** The fragments of a message that has not ended, and their size in bytes. @type {Bytes[]} */
   #fragments = [];
+  #fragmentsSize = 0;
+  /** Their kind; 0 when no message has begun. */
   #fragmentsKind = 0;
 
   // Frames are opened and sealed side by side, and taken in their order: each direction is a queue.
@@ -328,7 +330,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const kid = toHex(hello.subarray(1, 9));
     if (kid !== key.kid) {
       // The site has rotated its passphrase, or the visitor has logged in anew.
-      renew(keyUrl);
+      if (!this.#settings.key) renew(keyUrl);
       key = await this.#sessionKey(V2);
       if (kid !== key.kid) fail("key-mismatch");
     }
@@ -537,9 +539,10 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     this.#outbound = this.#outbound
       .then(async () => {
         const frame = await sealed;
-        if (this.#seal === refuse) return;
+        const carrier = this.#carrier;
+        if (this.#seal === refuse || carrier?.readyState !== OPEN) return;
         this.#inspect("outbound", kind, frame, await plaintext);
-        this.#carrier?.send(frame);
+        carrier.send(frame);
         if (kind === CONTROL) this.#closeSealed = true;
         else this.#waiting -= sizeOf(part);
       })
@@ -578,21 +581,23 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const more = type & MORE;
     const plaintext = type & PADDED ? unpad(opened) : opened;
     this.#inspect("inbound", kind, frame, plaintext);
-    const fragments = this.#fragments;
-    if (kind === CONTROL && !more && !fragments.length) {
+    const begun = this.#fragmentsKind;
+    if (kind === CONTROL && !more && !begun) {
       this.#control(parseObject(plaintext));
       return;
     }
     requireValid(this.#state === OPEN);
     requireValid(kind === TEXT || kind === BINARY);
-    requireValid(!fragments.length || kind === this.#fragmentsKind);
-    this.#fragmentsKind = kind;
-    fragments.push(plaintext);
-    const size = fragments.reduce((sum, each) => sum + each.length, 0);
-    if (size > this.#settings.maxMessage) fail("message-too-big");
+    requireValid(!begun || kind === begun);
+    this.#fragmentsSize += plaintext.length;
+    if (this.#fragmentsSize > this.#settings.maxMessage) fail("message-too-big");
+    if (plaintext.length) this.#fragments.push(plaintext); // else any number would fit
+    this.#fragmentsKind = more ? kind : 0;
     if (more) return;
+    const whole = this.#fragments.length === 1 ? this.#fragments[0] : join(this.#fragments);
     this.#fragments = [];
-    this.#message(kind, concat(...fragments));
+    this.#fragmentsSize = 0;
+    this.#message(kind, whole);
   }
 
   /**
@@ -601,9 +606,10 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    */
   #message(kind, bytes) {
     /** @type {string | Blob | ArrayBuffer} */
-    let data = bytes.buffer;
+    let data;
     if (kind === TEXT) data = fromUtf8(bytes);
     else if (this.#binaryType === "blob") data = new Blob([bytes]);
+    else data = bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
     this.dispatchEvent(new MessageEvent("message", { data, origin: new URL(this.#url).origin }));
   }
 
@@ -747,10 +753,16 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       // The connection broke before this page's close could be sent.
       [code, reason, wasClean] = [1006, "", false];
     }
-    const { keyUrl } = this.#settings;
-    if (code === 4401 && authentic) forget(keyUrl);
-    else if (code === 4401 || error === "unauthorized") renew(keyUrl);
+    if (code === 4401 || error === "unauthorized") this.#forgetKey();
     if (error) this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) }));
     this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));
+  }
+
+  /** The session has ended. Only a sealed close proves that. */
+  #forgetKey() {
+    const { key, crypt, keyUrl } = this.#settings;
+    if (key || crypt) return; // not the key endpoint's
+    if (this.#closeSealed) forget(keyUrl);
+    else renew(keyUrl);
   }
 }

@@ -205,6 +205,32 @@ suite("the key endpoint", () => {
     assert.equal(requests.length, 3);
   });
 
+  for (const [name, serve, expected] of [
+    ["a wrong one", (connection) => connection.greet(newKey()), ["key-mismatch", 4400]],
+    [
+      "one of an ended session",
+      (connection) => connection.socket.close(4401),
+      ["unauthorized", 1006],
+    ],
+  ]) {
+    test(`is not asked again because a socket has its own key, ${name}`, async (t) => {
+      const key = newKey();
+      let serveOwn = null;
+      const { url, keyUrl, requests } = await startServer(
+        t,
+        (connection) => (serveOwn ?? ((each) => each.accept(key)))(connection),
+        () => answer(key),
+      );
+      const make = (more) => new EncryptedWebSocket(url, [], { WebSocket, keyUrl, ...more });
+      assert.equal((await listen(make()).next()).type, "open");
+      serveOwn = serve;
+      assert.deepEqual(await outcome(make({ key: newKey().json })), expected);
+      serveOwn = null;
+      assert.equal((await listen(make()).next()).type, "open");
+      assert.equal(requests.length, 1);
+    });
+  }
+
   test("is asked because of a 4401 in clear once in five seconds", async (t) => {
     const key = newKey();
     const { url, keyUrl, requests } = await startServer(

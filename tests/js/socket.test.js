@@ -48,6 +48,7 @@ async function openedWire(more = {}) {
   const socket = new EncryptedWebSocket("ws://h/", [], { ...options, ...more, WebSocket: Wire });
   const events = listen(socket);
   const wire = await made;
+  wire.open();
   const noise = new Handshake(key.psk, key.kid);
   wire.deliver(Buffer.concat([Buffer.of(HELLO), key.kid, noise.write("{}")]));
   const { sending: server } = noise.read(Buffer.from((await wire.frame(0)).subarray(1)));
@@ -274,6 +275,23 @@ suite("messages", () => {
     assert.equal((await events.next()).data, "still open");
   });
 
+  test("may come in any number of fragments, also in empty ones", async () => {
+    const count = 20_000;
+    const { socket, wire, server, next } = await openedWire();
+    socket.binaryType = "arraybuffer";
+    for (let i = 0; i < count; i++)
+      wire.deliver(server.seal(BINARY | MORE, i % 2 ? [i % 251] : []));
+    wire.deliver(server.seal(BINARY, [7]));
+    const { data } = await next();
+    assert.equal(data.byteLength, count / 2 + 1);
+    wire.deliver(server.seal(BINARY | MORE, []));
+    wire.deliver(server.seal(BINARY, []));
+    assert.equal((await next()).data.byteLength, 0);
+    wire.deliver(server.seal(BINARY | PADDED, [1, 2, 0x80, 0, 0]));
+    assert.deepEqual(new Uint8Array((await next()).data), Uint8Array.of(1, 2));
+    socket.close();
+  });
+
   test("hide their size when padded, and gcrypt.v1 ignores that", async (t) => {
     const sizes = [];
     const { socket } = await opened(
@@ -457,6 +475,16 @@ suite("the end", () => {
     assert.deepEqual([code, reason, wasClean, authentic], [1006, "", false, false]);
   });
 
+  test("is a truncation when the wire has begun to close before close() is called", async () => {
+    const { socket, wire, types, seen } = await openedWire();
+    const sent = wire.sent.length;
+    wire.readyState = 2;
+    socket.close(3000);
+    assert.deepEqual(await types(), ["open", "close"]);
+    assert.deepEqual([seen.at(-1).code, seen.at(-1).authentic], [1006, false]);
+    assert.equal(wire.sent.length, sent);
+  });
+
   test("after a failure does not wait for the carrier", async () => {
     const { socket, wire, types, seen } = await openedWire();
     wire.end = () => {};
@@ -551,6 +579,18 @@ suite("the end", () => {
     const closed = new URL(url);
     closed.port = "1";
     const { seen, types } = listen(new EncryptedWebSocket(closed, [], options));
+    assert.deepEqual(await types(), ["error", "close"]);
+    assert.deepEqual([seen[0].error.code, seen[1].code], ["connection-failed", 1006]);
+  });
+
+  test("is reported when the platform forbids the connection", async () => {
+    const Forbidden = class {
+      constructor() {
+        throw new DOMException("mixed content", "SecurityError");
+      }
+    };
+    const socket = new EncryptedWebSocket("ws://h/", [], { ...options, WebSocket: Forbidden });
+    const { seen, types } = listen(socket);
     assert.deepEqual(await types(), ["error", "close"]);
     assert.deepEqual([seen[0].error.code, seen[1].code], ["connection-failed", 1006]);
   });

@@ -48,6 +48,7 @@ export type ErrorCode =
 /** What carries the frames: as much of a WebSocket as is used. */
 export interface CarrierSocket {
   binaryType: string;
+  readonly readyState: number;
   readonly bufferedAmount: number;
   onopen: ((event: never) => unknown) | null;
   onmessage: ((event: never) => unknown) | null;
