@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -462,17 +463,20 @@ def test_a_forked_process_is_a_sender_of_its_own(redis: Redis) -> None:
 
     ours = asyncio.run(send())
     read, write = os.pipe()
-    with sealing._lock:  # as another thread of the parent may hold it
-        pid = os.fork()
+    lock = sealing._lock
+    lock.acquire()  # as another thread of the parent may have it
+    pid = os.fork()
     if pid == 0:
         try:
+            signal.alarm(int(PATIENCE))  # rather than wait for a lock that nobody has
             os.write(write, asyncio.run(send()))
         finally:
             os._exit(0)
+    lock.release()
     os.waitpid(pid, 0)
+    os.close(write)
     theirs = os.read(read, 1000)
     os.close(read)
-    os.close(write)
     assert theirs[1:17] == ours[1:17]
     assert theirs[17:33] != ours[17:33]
 

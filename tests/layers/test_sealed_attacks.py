@@ -418,6 +418,18 @@ NO_DICTIONARIES: list[Any] = [None, 5, "text", "__asgi_channel__", [], ["__asgi_
 ADDRESSES: list[Any] = [None, 5, {}, [5], [[]], [{}], [None], {"a": 1}]
 
 
+@pytest.mark.parametrize("make_config", [core, pubsub])
+async def test_what_its_own_serializer_cannot_read_back_ends_no_consumer(
+    redis: Redis, make_config: Make
+) -> None:
+    scene = Scene(make_config(redis.url))
+    channel = await scene.member("room")
+    await scene.genuine(event={"type": "chat.message", 1: "msgpack writes this key alone"})
+    await scene.only_last_arrives(channel)
+    assert scene.layer.dropped == 1
+    await scene.close()
+
+
 async def test_no_shape_of_a_message_leaves_receive(scene: Scene) -> None:
     channel = await scene.member("room")
     for shape in SHAPES:
