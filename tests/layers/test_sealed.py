@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -418,31 +419,38 @@ async def test_eight_threads_add_and_remove_members_at_once(two: Any) -> None:
     assert failures == []
 
 
-def test_no_two_messages_of_a_process_share_sender_and_serial_number(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("targets", [3, 10])
+def test_no_two_messages_of_a_process_share_a_number(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, targets: int
 ) -> None:
-    monkeypatch.setattr(sealing, "MAX_TARGETS", 3)
+    monkeypatch.setattr(sealing, "MAX_TARGETS", targets)
+    switch_interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(switch_interval))
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
     sent: list[bytes] = []
 
     async def carry(name: str, message: Any) -> None:
         sent.append(message["data"])
 
-    ours = [make(make_layer("redis://127.0.0.1:1")) for make_layer in (core, core, pubsub)]
+    ours = [make(make_layer("redis://127.0.0.1:1")) for make_layer in (core, core, pubsub, core)]
     for each in ours:
         monkeypatch.setattr(each.inner, "group_send", carry, raising=False)
 
     def work(layer: Any) -> None:
-        for number in range(200):
-            async_to_sync(layer.group_send)(f"room{number % 5}", EVENT)
+        for number in range(1000):
+            with pytest.raises(StopIteration):  # it waits for nothing, so this is all of it
+                layer.group_send(f"room{number % 5}", EVENT).send(None)
 
     threads = [threading.Thread(target=work, args=(each,)) for each in ours]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
+    serials = {data[17:41] for data in sent}  # sender and serial number: key and nonce
+    numbers = {data[1:33] + data[41:49] for data in sent}  # target, sender and number
+    assert len(sent) == len(serials) == len(numbers) == 4000
     senders = {data[17:33] for data in sent}
-    assert len({data[17:41] for data in sent}) == 600  # sender and serial number
-    assert len(senders) > 100  # it began anew for the fourth group
+    assert (len(senders) > 100) == (targets == 3)  # it begins anew for the fourth of five groups
 
 
 def test_a_forked_process_is_a_sender_of_its_own(redis: Redis) -> None:

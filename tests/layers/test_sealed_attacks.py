@@ -333,6 +333,15 @@ async def test_a_group_message_from_before_the_join_is_not_delivered(
     assert ("sent before the channel joined" in caplog.text) is not arrives
 
 
+async def test_joining_again_loses_nothing(scene: Scene, clock: SteadyClock) -> None:
+    channel = await scene.member("room")
+    clock.pass_seconds(10)
+    await scene.genuine()
+    clock.pass_seconds(10)
+    await scene.layer.group_add("room", channel)
+    assert await received(scene.layer, channel) == EVENT
+
+
 async def test_a_group_message_from_before_a_grant_is_not_delivered(
     core_scene: Scene, clock: SteadyClock
 ) -> None:
