@@ -248,7 +248,10 @@ class SealedChannelLayer:
         self._prefix = str(prefix).encode()
         self._own_channels = given.get("client_prefix")
         self._limit = int(expiry_of(self.inner) * 1e9) + SKEW
-        self._group_expiry = int(given.get("group_expiry", _DEFAULT_GROUP_EXPIRY) * 1e9)
+        # What was received may be fresh for so long, if its sender's clock is as fast as allowed.
+        self._memory = 2 * self._limit + SKEW
+        group_expiry = int(given.get("group_expiry", _DEFAULT_GROUP_EXPIRY) * 1e9)
+        self._group_expiry = max(group_expiry, self._memory)
         self._dumps, self._loads = _serializer(self.inner, inner_config)
         self._carries_bytes = _carries_bytes(self.inner)
         if hasattr(type(self.inner), "deserialize"):
@@ -464,9 +467,9 @@ class SealedChannelLayer:
         for _ in range(min(2, len(self._channels))):
             name, state = next(iter(self._channels.items()))
             idle = 0 if state.receivers else now - state.idle_since
-            if idle > self._group_expiry or (idle > self._limit and not state.joined):
+            if idle > self._group_expiry or (idle > self._memory and not state.joined):
                 del self._channels[name]
-            elif idle > self._limit and len(self._channels) >= MAX_CHANNELS:
+            elif idle > self._memory and len(self._channels) >= MAX_CHANNELS:
                 del self._channels[name]
                 crowded_out.append(name)
             else:

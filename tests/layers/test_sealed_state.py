@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.layers import sealed as sealing
 from gcrypt_channels.layers.sealed import WINDOW, Window
-from tests.clock import SteadyClock
+from tests.clock import SECOND, SteadyClock
 from tests.layers.redis_traffic import make, tap
 
 EVENT = {"type": "chat.message", "text": "genuine"}
@@ -246,7 +246,24 @@ async def test_channels_that_come_and_go_leave_nothing_behind(
         assert await layer.receive(channel) == EVENT
         await layer.group_discard("room", channel)
         clock.pass_seconds(1)
-    assert len(layer._channels) <= 2 * 65
+    assert len(layer._channels) <= 2 * 128
+
+
+async def test_a_channel_is_remembered_until_its_last_message_is_stale(
+    layer: Any, clock: SteadyClock
+) -> None:
+    """Also when the sender's clock is as fast as it may be."""
+    carried = tap(layer)
+    clock.now += 60 * SECOND
+    await layer.send("channel", EVENT)
+    clock.set_back(60)
+    assert await layer.receive("channel") == EVENT
+    clock.pass_seconds(115)
+    for number in range(5):  # what is added looks at what is older
+        await layer.group_add("room", f"specific.process!{number}")
+    await layer.inner.send("channel", carried[0])
+    await nothing_is_there(layer, "channel")
+    assert layer.dropped == 1
 
 
 async def test_members_that_never_leave_are_forgotten_after_the_group_expiry(
