@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import json
 import os
 import signal
@@ -132,7 +133,7 @@ def test_a_copy_is_made_of_the_layer_inside_as_well() -> None:
 async def test_the_methods_are_coroutine_functions(two: Any) -> None:
     layer, _ = two
     for name in ("send", "receive", "group_send", "group_add", "group_discard"):
-        assert asyncio.iscoroutinefunction(getattr(layer, name)), name
+        assert inspect.iscoroutinefunction(getattr(layer, name)), name
 
 
 async def test_over_the_in_memory_layer_nothing_changes() -> None:
