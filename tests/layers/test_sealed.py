@@ -198,7 +198,12 @@ class ForeignLayer:
         return json.loads(self.queues[channel].pop(0))
 
 
-async def test_a_layer_of_another_package_is_given_text() -> None:
+@pytest.mark.parametrize("installed", [True, False])
+async def test_a_layer_of_another_package_is_given_text(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "channels_redis.serializers", None)
     layer = make({"BACKEND": f"{__name__}.ForeignLayer"})
     await layer.send("channel", EVENT)
     assert "für" not in str(layer.queues)
