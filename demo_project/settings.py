@@ -92,12 +92,16 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if redis_url := os.environ.get("REDIS_URL"):
+    redis_layer = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how long
+        # channels_redis waits for a message: every quiet connection would be cut.
+        "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": 15}]},
+    }
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how
-            # long channels_redis waits for a message: every quiet connection would be cut.
-            "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": 15}]},
+            "BACKEND": "gcrypt_channels.layers.SealedChannelLayer",
+            "CONFIG": {"layer": redis_layer},
         },
     }
 else:

@@ -248,7 +248,10 @@ class SealedChannelLayer:
         self._prefix = str(prefix).encode()
         self._own_channels = given.get("client_prefix")
         self._limit = int(expiry_of(self.inner) * 1e9) + SKEW
-        self._group_expiry = int(given.get("group_expiry", _DEFAULT_GROUP_EXPIRY) * 1e9)
+        # What was received may be fresh for so long, if its sender's clock is as fast as allowed.
+        self._memory = 2 * self._limit + SKEW
+        group_expiry = int(given.get("group_expiry", _DEFAULT_GROUP_EXPIRY) * 1e9)
+        self._group_expiry = max(group_expiry, self._memory)
         self._dumps, self._loads = _serializer(self.inner, inner_config)
         self._carries_bytes = _carries_bytes(self.inner)
         if hasattr(type(self.inner), "deserialize"):
@@ -279,15 +282,15 @@ class SealedChannelLayer:
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send ``message`` to ``channel``."""
         self._require_dict(message)
-        sealed = self._seal(_MESSAGE, channel, self._dumps(message))
+        sealed, _ = self._seal(_MESSAGE, channel, self._dumps(message))
         await self.inner.send(channel, sealed)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send ``message`` to every channel in ``group``."""
-        name = self.group_name(group)
+        self._require_valid("group", group)
         self._require_dict(message)
-        sealed = self._seal(_GROUP_MESSAGE, group, self._dumps(message))
-        await self.inner.group_send(name, sealed)
+        sealed, tag = self._seal(_GROUP_MESSAGE, group, self._dumps(message))
+        await self.inner.group_send(_GROUP_PREFIX + tag.hex(), sealed)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add ``channel`` to ``group``. The channel may be another process's.
@@ -297,7 +300,8 @@ class SealedChannelLayer:
         """
         tags = self._group_tags(group)
         if self._is_of_another_process(channel):
-            await self.inner.send(channel, self._seal(_GRANT, channel, _encoded(group)))
+            grant, _ = self._seal(_GRANT, channel, _encoded(group))
+            await self.inner.send(channel, grant)
         else:
             self._join(self._channel(channel), tags, time.monotonic_ns())
         for tag in tags:
@@ -312,8 +316,9 @@ class SealedChannelLayer:
         for tag in tags:
             await self.inner.group_discard(_GROUP_PREFIX + tag.hex(), channel)
         if of_another_process:
+            revocation, _ = self._seal(_REVOKE, channel, _encoded(group))
             try:
-                await self.inner.send(channel, self._seal(_REVOKE, channel, _encoded(group)))
+                await self.inner.send(channel, revocation)
             except ChannelFull:
                 # The layer has forgotten the membership, so nothing is delivered from now on.
                 self._log("A full channel could not be told that it left a group", channel)
@@ -342,8 +347,8 @@ class SealedChannelLayer:
 
     # Sealing and opening
 
-    def _seal(self, kind: int, name: str, body: bytes) -> dict[str, Any]:
-        """What the layer inside carries to the group or channel ``name``."""
+    def _seal(self, kind: int, name: str, body: bytes) -> tuple[dict[str, Any], bytes]:
+        """What the layer inside carries to the group or channel ``name``, and the tag of that."""
         keys = _all_keys()[0]
         target = _GROUP_MESSAGE if kind == _GROUP_MESSAGE else _MESSAGE
         tag = _tag(keys, target, self._prefix, _encoded(name))
@@ -351,7 +356,7 @@ class SealedChannelLayer:
         header = _HEADER.pack(kind, tag, sender, serial, number, time.time_ns())
         data = header + _aead(keys, sender).seal(_NONCE.pack(serial), body, header)
         carried = data if self._carries_bytes else base64.b64encode(data).decode()
-        return {"type": _MESSAGE_TYPE, "data": carried}
+        return {"type": _MESSAGE_TYPE, "data": carried}, tag
 
     def _open(self, channel: str, state: _Channel, message: Any) -> Any:
         """The application's message in what the layer inside delivered on ``channel``.
@@ -462,9 +467,9 @@ class SealedChannelLayer:
         for _ in range(min(2, len(self._channels))):
             name, state = next(iter(self._channels.items()))
             idle = 0 if state.receivers else now - state.idle_since
-            if idle > self._group_expiry or (idle > self._limit and not state.joined):
+            if idle > self._group_expiry or (idle > self._memory and not state.joined):
                 del self._channels[name]
-            elif idle > self._limit and len(self._channels) >= MAX_CHANNELS:
+            elif idle > self._memory and len(self._channels) >= MAX_CHANNELS:
                 del self._channels[name]
                 crowded_out.append(name)
             else:

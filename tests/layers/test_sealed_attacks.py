@@ -333,6 +333,15 @@ async def test_a_group_message_from_before_the_join_is_not_delivered(
     assert ("sent before the channel joined" in caplog.text) is not arrives
 
 
+async def test_joining_again_loses_nothing(scene: Scene, clock: SteadyClock) -> None:
+    channel = await scene.member("room")
+    clock.pass_seconds(10)
+    await scene.genuine()
+    clock.pass_seconds(10)
+    await scene.layer.group_add("room", channel)
+    assert await received(scene.layer, channel) == EVENT
+
+
 async def test_a_group_message_from_before_a_grant_is_not_delivered(
     core_scene: Scene, clock: SteadyClock
 ) -> None:
@@ -416,6 +425,18 @@ SHAPES: list[Any] = [
 ]
 NO_DICTIONARIES: list[Any] = [None, 5, "text", "__asgi_channel__", [], ["__asgi_channel__"], True]
 ADDRESSES: list[Any] = [None, 5, {}, [5], [[]], [{}], [None], {"a": 1}]
+
+
+@pytest.mark.parametrize("make_config", [core, pubsub])
+async def test_what_its_own_serializer_cannot_read_back_ends_no_consumer(
+    redis: Redis, make_config: Make
+) -> None:
+    scene = Scene(make_config(redis.url))
+    channel = await scene.member("room")
+    await scene.genuine(event={"type": "chat.message", 1: "msgpack writes this key alone"})
+    await scene.only_last_arrives(channel)
+    assert scene.layer.dropped == 1
+    await scene.close()
 
 
 async def test_no_shape_of_a_message_leaves_receive(scene: Scene) -> None:
