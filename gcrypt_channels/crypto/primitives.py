@@ -110,7 +110,10 @@ class X25519Key:
 
 
 class MlKem768Key:
-    """An ML-KEM-768 key pair, FIPS 203. ``ImportError`` or ``UnsupportedAlgorithm`` without one.
+    """An ML-KEM-768 key pair, FIPS 203.
+
+    Making one raises ``ImportError`` or ``UnsupportedAlgorithm`` where ``mlkem768_available`` is
+    false.
 
     Attributes:
         public: the encapsulation key (1184 bytes), which the peer has to know.
