@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .crypto.jsontext import SURROGATE
-from .protocol.profiles import PROFILES, V2, Profile
+from .protocol.profiles import PROFILES, V1, V2, Profile
 
 T = TypeVar("T")
 
@@ -177,7 +177,9 @@ class Conf:
     """The settings as attributes; a value of the wrong type raises ``ImproperlyConfigured``."""
 
     profiles = Setting(
-        [V2], _profiles, "a non-empty list of 'gcrypt.v2' and 'gcrypt.v1', preferred first"
+        [V2],
+        _profiles,
+        "a non-empty list of 'gcrypt.v3', 'gcrypt.v2' and 'gcrypt.v1', preferred first",
     )
     """The enabled profiles, preferred first."""
 
@@ -317,8 +319,8 @@ def _resolver_problems(
     if loaded != "shared":
         return []
     found = []
-    if V2 in profiles:
-        message = "The 'shared' passphrase resolver serves gcrypt.v1 alone, but gcrypt.v2 is on."
+    if set(profiles) - {V1}:
+        message = "The 'shared' passphrase resolver serves gcrypt.v1 alone, and PROFILES has more."
         hint = "Use the 'session' resolver, or enable gcrypt.v1 alone."
         found.append(Problem("gcrypt_channels.E007", message, hint))
     if not hasattr(settings, "GCRYPT_SHARED_PASSPHRASE"):

@@ -24,7 +24,7 @@ from .hub.hub import current_hub
 from .layers.envelope import is_outage
 from .outbox import Send
 from .protocol.classic import ClassicSession
-from .protocol.profiles import PROFILES, V1, Profile
+from .protocol.profiles import PROFILES, V1, Profile, is_available
 from .protocol.secure import SecureSession
 from .sessions.login import Login, login_of
 from .signals import connection_closed, connection_opened, connection_refused
@@ -173,6 +173,8 @@ class GcryptMiddleware:
 def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
     """The profile for a client's offered subprotocols, in the server's order of preference.
 
+    A profile whose cryptography is not installed is passed over.
+
     A client that names no ``gcrypt.*`` subprotocol is an existing g-crypt page: ``gcrypt.v1``.
 
     Raises:
@@ -180,7 +182,7 @@ def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
     """
     named = [each for each in offered if each.startswith("gcrypt.")]
     for profile in enabled:
-        if profile in named or (profile == V1 and not named):
+        if (profile in named and is_available(profile)) or (profile == V1 and not named):
             return profile
     raise NoProfile
 
@@ -199,7 +201,9 @@ def _session(
     """The protocol's side of a connection, and the key of its handshake if it has one."""
     if profile == V1:
         return ClassicSession(keyring.passphrases, max_message=conf.max_message_size), None
-    session = SecureSession(role="server", max_message=conf.max_message_size, padding=conf.padding)
+    session = SecureSession(
+        profile, role="server", max_message=conf.max_message_size, padding=conf.padding
+    )
     return session, keyring.session_key(_named_kid(offered))
 
 

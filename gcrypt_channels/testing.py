@@ -224,7 +224,7 @@ class _Client:
                 None if self._keyring is None else ClassicSession(self._keyring.passphrases)
             )
         else:
-            self._wire = SecureSession(role="client")
+            self._wire = SecureSession(self.profile, role="client")
 
     def _offer(self) -> tuple[str, ...]:
         if self.profile == V1:

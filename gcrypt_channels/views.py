@@ -46,7 +46,7 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
     members: dict[str, Any] = {}
     if V1 in conf.profiles:
         members[V1] = {"passphrase": keyring.passphrases[0]}
-    if V2 in conf.profiles and keyring.session_keys:
+    if set(conf.profiles) - {V1} and keyring.session_keys:
         key = keyring.session_keys[0]
         psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
         members[V2] = {"kid": key.kid.hex(), "psk": psk}

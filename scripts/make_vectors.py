@@ -1,8 +1,8 @@
 """Makes ``tests/vectors/*.json``, which the Python and the JavaScript tests read.
 
 Everything in them comes from independent implementations: noiseprotocol (Noise), the openssl
-program (gcrypt.v1) and pycryptodome (the primitives). ``--check`` makes them again and fails unless
-the committed files are the same; the inputs are seeded, so they are.
+program (gcrypt.v1) and pycryptodome (the primitives, ML-KEM). ``--check`` makes them again and
+fails unless the committed files are the same; the inputs are seeded, so they are.
 
 Bytes are lower-case hex, text is text, sizes are bytes.
 
@@ -30,6 +30,10 @@ make the frame again; ``invalid`` frames, which nobody may open under ``passphra
   of an unknown type.
 * ``refused``: the same, and the last step has the event ``refused``: the receiver refuses the last
   of its frames, and no earlier one, with the close ``code``. On the way it takes its own steps.
+
+``v3.json``: ``connections`` and ``refused`` as in ``v2.json``, for the other handshake.
+``kem_seed`` is the server's ``d ‖ z`` and ``kem_coins`` the client's ``m`` of FIPS 203. ``flags``
+say what a vector is about, and ``notes`` what each flag means.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ from tests.reference import (  # noqa: E402 (needs the path)
     primitive_vectors,
     v1_vectors,
     v2_vectors,
+    v3_vectors,
 )
 
 DIRECTORY = ROOT / "tests" / "vectors"
@@ -55,6 +60,7 @@ BUILDERS = {
     "noise.json": noise_vectors.build,
     "v1.json": v1_vectors.build,
     "v2.json": v2_vectors.build,
+    "v3.json": v3_vectors.build,
 }
 
 

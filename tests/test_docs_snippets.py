@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.conf import problems
 from gcrypt_channels.keys import Keyring, resolve
 from tests.communicators import Communicator, EncryptedCommunicator
+from tests.reference import ml_kem
 
 from .documents import ROOT, blocks
 
@@ -192,6 +194,27 @@ def test_the_frames_on_the_protocol_page_are_those_of_the_vectors() -> None:
         assert connection[name] in digits
     for step in connection["steps"][:5]:
         assert step["frames"][0] in digits, step["event"]
+
+
+def test_the_example_of_gcrypt_v3_on_the_protocol_page_is_that_of_the_vectors() -> None:
+    pytest.importorskip("Crypto.PublicKey.MLKEM")
+    page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    vectors = json.loads((ROOT / "tests" / "vectors" / "v3.json").read_text("utf-8"))
+    connection = vectors["connections"][0]
+    digits = "".join(page.split("### Example of gcrypt.v3")[1].split())
+    inputs = ("kid", "psk", "server_ephemeral", "client_ephemeral", "kem_seed", "kem_coins")
+    for name in (*inputs, "handshake_hash"):
+        assert connection[name] in digits, name
+    seed, coins = (bytes.fromhex(connection[name]) for name in ("kem_seed", "kem_coins"))
+    public = ml_kem.public_key(seed)
+    ciphertext, secret = ml_kem.encapsulate(public, coins)
+    assert secret.hex() in digits
+    hello, reply, *transport = (step["frames"][0] for step in connection["steps"][:5])
+    for hashed in (public, ciphertext, bytes.fromhex(hello), bytes.fromhex(reply)):
+        assert hashlib.sha256(hashed).hexdigest() in digits
+    assert hello[:82] in digits
+    assert reply[:66] in digits
+    assert all(frame in digits for frame in transport)
 
 
 def test_the_frame_of_gcrypt_v1_on_the_protocol_page_opens() -> None:

@@ -60,14 +60,14 @@ def test_the_servers_preference_decides(
 
 @pytest.mark.parametrize(
     ("offered", "enabled"),
-    [([], [V2]), (["chat"], [V2]), ([V1], [V2]), ([V2], [V1]), (["gcrypt.v3"], [V2, V1])],
+    [([], [V2]), (["chat"], [V2]), ([V1], [V2]), ([V2], [V1]), (["gcrypt.v4"], [V2, V1])],
 )
 def test_nothing_acceptable_is_no_profile(offered: list[str], enabled: list[Profile]) -> None:
     with pytest.raises(NoProfile):
         negotiate(offered, enabled)
 
 
-@pytest.mark.parametrize("offered", [[], ["chat"], [V1], ["gcrypt.v3", "chat"]])
+@pytest.mark.parametrize("offered", [[], ["chat"], [V1], ["gcrypt.v4", "chat"]])
 async def test_a_refused_profile_is_accepted_first_and_closed_with_4406(
     offered: list[str],
 ) -> None:
@@ -554,7 +554,7 @@ def test_wrong_settings_stop_the_server_at_its_start(
     ("options", "message"),
     [
         ({"profiles": []}, "profiles="),
-        ({"profiles": ["gcrypt.v3"]}, "profiles="),
+        ({"profiles": ["gcrypt.v4"]}, "profiles="),
         ({"resolver": "shared"}, "'shared'"),
         ({"resolver": "shared", "profiles": [V1, V2]}, "'shared'"),
         ({"resolver": "shared", "profiles": [V1]}, "GCRYPT_SHARED_PASSPHRASE"),

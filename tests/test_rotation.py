@@ -13,10 +13,13 @@ from django.test import override_settings
 
 from gcrypt_channels import Crypt
 from gcrypt_channels.exceptions import DecryptionFailed, GcryptError
-from gcrypt_channels.protocol.profiles import PROFILES, Profile
+from gcrypt_channels.protocol.profiles import Profile
 from tests.scriptless import Scriptless
 from tests.servers import Daphne, Site
 from tests.visitors import Visitor
+
+KEYED: tuple[Profile, ...] = ("gcrypt.v2", "gcrypt.v1")
+"""The profiles for which the key endpoint answers."""
 
 OLD, NEW = secrets.token_hex(), secrets.token_hex()
 
@@ -146,12 +149,12 @@ async def test_the_runbook_refuses_nobody_at_any_moment(demo: Site) -> None:
                 fresh = await fetch(alice, updated)
                 for page in (held, fresh):
                     for worker in workers:
-                        for profile in ("gcrypt.v2", "gcrypt.v1"):
+                        for profile in KEYED:
                             async with connect(alice, worker, page, profile) as socket:
                                 assert await count(socket) == 2
             if env["GCRYPT_PASSPHRASE"] == NEW:
                 held = await fetch(alice, workers[0])  # loaded anew before the old one goes
-        for profile in PROFILES:
+        for profile in KEYED:
             with pytest.raises(GcryptError):
                 async with connect(alice, workers[0], first, profile) as socket:
                     await count(socket)

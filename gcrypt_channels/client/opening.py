@@ -23,7 +23,7 @@ from ..exceptions import HandshakeTimeout, NoProfile, ProtocolError
 from ..protocol.classic import ClassicSession, max_frame_size
 from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
-from ..protocol.profiles import PROFILES, V1, V2, Profile
+from ..protocol.profiles import PROFILES, V1, V2, Profile, is_available
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
 from .key import KeySource, parse_key
@@ -66,10 +66,10 @@ async def connect(
 
     Args:
         url: ``ws://`` or ``wss://``.
-        kid: ``gcrypt.v2``: the name of the session key, 8 bytes or 16 hex digits.
-        psk: ``gcrypt.v2``: the session key, 32 bytes or their base64url form.
+        kid: not of ``gcrypt.v1``: the name of the session key, 8 bytes or 16 hex digits.
+        psk: not of ``gcrypt.v1``: the session key, 32 bytes or their base64url form.
         passphrase: ``gcrypt.v1``: the passphrase.
-        profile: ``"gcrypt.v2"`` or ``"gcrypt.v1"``; it never falls back to the other one.
+        profile: ``"gcrypt.v3"``, ``"gcrypt.v2"`` or ``"gcrypt.v1"``; there is no falling back.
         subprotocols: those of the application.
         key_source: called for a fresh key, once, when the server names another ``kid``.
         on_gap: called with a group and the number of its messages that were lost.
@@ -82,7 +82,8 @@ async def connect(
 
     Raises:
         ConnectionClosed: the server closed instead of accepting; ``code`` is the application's.
-        NoProfile: the server does not speak this profile, or selected what was not offered.
+        NoProfile: the server or the installed libraries lack this profile, or the server selected
+            what was not offered.
         NoSessionKey: the server uses a key that neither ``kid`` nor ``key_source`` names.
         InvalidFrame: the server does not hold the key.
         HandshakeTimeout: the application did not accept in time.
@@ -93,14 +94,18 @@ async def connect(
     try:
         if profile not in PROFILES:
             raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
+        if not is_available(profile):
+            raise NoProfile(f"the installed libraries lack what {profile} needs")
         if not all(map(_is_token, subprotocols)):
             raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
         headers = _parse_headers(additional_headers, options.get("origin"))
         address = _requested_address(url, headers)
-        if profile == V2:
+        if profile != V1:
             key = parse_key(kid, psk)
-            session = SecureSession(role="client", max_message=max_message, padding=padding)
-            offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
+            session = SecureSession(
+                profile, role="client", max_message=max_message, padding=padding
+            )
+            offered = [profile, f"gcrypt.kid.{key.kid.hex()}"]
             max_frame = MAX_TRANSPORT_FRAME
         elif passphrase is not None:
             key = None

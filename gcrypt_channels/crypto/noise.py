@@ -1,30 +1,26 @@
-"""``Noise_NNpsk0_25519_AESGCM_SHA256``: one pattern of the Noise Protocol Framework, revision 34.
+"""Two patterns of the Noise Protocol Framework, revision 34, with 25519, AESGCM and SHA256.
 
-::
-
-    NNpsk0:
-      -> psk, e
-      <- e, ee
-
-Section numbers below are the specification's (https://noiseprotocol.org/noise.html). Every failure
-that a peer's bytes can cause is ``DecryptionFailed``.
+Section numbers below are the specification's (https://noiseprotocol.org/noise.html). ``hfs`` is the
+extension *KEM-based Hybrid Forward Secrecy for Noise*, revision 1, a draft; its KEM here is
+ML-KEM-768. See ``docs/protocol.md``, *gcrypt.v3*. Every failure that a peer's bytes can cause is
+``DecryptionFailed``.
 """
 
 from __future__ import annotations
 
 import struct
-from enum import Enum
-from typing import Final
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
 from ..exceptions import DecryptionFailed, LocalError
-from .primitives import AesGcm, X25519Key, hkdf, sha256
+from .primitives import AesGcm, MlKem768Key, X25519Key, hkdf, mlkem768_encapsulate, sha256
 
-__all__ = ["CipherState", "HandshakeState", "SymmetricState"]
+__all__ = ["NNHFS_PSK0", "NN_PSK0", "CipherState", "HandshakeState", "Pattern", "SymmetricState"]
 
-_PROTOCOL_NAME: Final = b"Noise_NNpsk0_25519_AESGCM_SHA256"  # HASHLEN (32) bytes exactly
 _MAX_MESSAGE: Final = 65_535  # section 3
 _KEY_SIZE: Final = 32
-_DH_SIZE: Final = 32
+_HASH_SIZE: Final = 32
+_TAG_SIZE: Final = 16
 
 _MAX_NONCE: Final = 2**64 - 1  # reserved for rekey(), section 5.1
 # Section 12.3: 32 bits of zeros, then n as 64 bits big-endian.
@@ -32,13 +28,47 @@ _pack_nonce: Final = struct.Struct(">4xQ").pack
 
 
 class _Token(Enum):
-    PSK = "psk"
-    E = "e"
-    EE = "ee"
+    PSK = auto()
+    E = auto()
+    EE = auto()
+    E1 = auto()
+    EKEM1 = auto()
 
 
-# Section 9.4, NNpsk0; the initiator writes the first message.
-_PATTERN: Final = ((_Token.PSK, _Token.E), (_Token.E, _Token.EE))
+# What a token adds to a message.
+_SIZES: Final = {
+    _Token.PSK: 0,
+    _Token.E: 32,
+    _Token.EE: 0,
+    _Token.E1: 1184 + _TAG_SIZE,
+    _Token.EKEM1: 1088 + _TAG_SIZE,
+}
+
+
+class Pattern(NamedTuple):
+    """The name of a Noise protocol, and the tokens of its messages; the initiator's is the first.
+
+    In every pattern here ``psk`` comes before anything is sealed, and ``e`` before ``e1``.
+    """
+
+    name: bytes
+    messages: tuple[tuple[_Token, ...], ...]
+
+
+NN_PSK0: Final = Pattern(
+    b"Noise_NNpsk0_25519_AESGCM_SHA256",
+    (
+        (_Token.PSK, _Token.E),
+        (_Token.E, _Token.EE),
+    ),
+)
+NNHFS_PSK0: Final = Pattern(
+    b"Noise_NNhfs+psk0_25519+MLKEM768_AESGCM_SHA256",
+    (
+        (_Token.PSK, _Token.E, _Token.E1),
+        (_Token.E, _Token.EE, _Token.EKEM1),
+    ),
+)
 
 
 class CipherState:
@@ -82,7 +112,7 @@ class CipherState:
 class SymmetricState:
     """The chaining key, the handshake hash and the handshake's CipherState, section 5.2.
 
-    NNpsk0 mixes the psk in before anything is sealed, so ``encrypt_and_hash`` never has to let
+    The patterns mix the psk in before anything is sealed, so ``encrypt_and_hash`` never has to let
     plaintext through for want of a key; called too early it raises ``AttributeError``.
     """
 
@@ -90,9 +120,11 @@ class SymmetricState:
 
     _cipher: CipherState
 
-    def __init__(self) -> None:
-        # InitializeSymmetric: a name of HASHLEN bytes is taken as it is.
-        self._hash = self._chaining_key = _PROTOCOL_NAME
+    def __init__(self, protocol_name: bytes) -> None:
+        # InitializeSymmetric: a name of at most HASHLEN bytes is taken as it is, with zeros behind.
+        short = len(protocol_name) <= _HASH_SIZE
+        self._hash = protocol_name.ljust(_HASH_SIZE, b"\0") if short else sha256(protocol_name)
+        self._chaining_key = self._hash
 
     @property
     def handshake_hash(self) -> bytes:
@@ -100,7 +132,7 @@ class SymmetricState:
         return self._hash
 
     def mix_key(self, input_key_material: bytes) -> None:
-        """MixKey: a DH result, or in psk handshakes an ephemeral public key."""
+        """MixKey: a shared secret, or in psk handshakes an ephemeral public key."""
         self._chaining_key, key = self._hkdf(input_key_material, 2)
         self._cipher = CipherState(key)
 
@@ -141,23 +173,45 @@ class HandshakeState:
     """One side of one handshake, section 5.3.
 
     The initiator writes, then reads; the responder reads, then writes; then both ``split``. A
-    state whose message did not open is spent: make a new one. Only vectors pass ``ephemeral``.
+    state whose message did not open is spent: make a new one.
     """
 
-    __slots__ = ("_ephemeral", "_initiator", "_next", "_psk", "_remote_ephemeral", "_symmetric")
+    __slots__ = (
+        "_encapsulated",
+        "_ephemeral",
+        "_initiator",
+        "_kem",
+        "_messages",
+        "_next",
+        "_psk",
+        "_remote_ephemeral",
+        "_symmetric",
+    )
 
     _remote_ephemeral: bytes
+    _kem: MlKem768Key
+    _encapsulated: tuple[bytes, bytes]
 
     def __init__(
-        self, *, initiator: bool, psk: bytes, prologue: bytes, ephemeral: X25519Key | None = None
+        self,
+        pattern: Pattern,
+        *,
+        initiator: bool,
+        psk: bytes,
+        prologue: bytes,
+        ephemeral: X25519Key | None = None,
+        kem: MlKem768Key | None = None,
     ) -> None:
-        """Take the psk (32), the prologue and, in vectors, the ephemeral key."""
+        """Take the psk (32) and the prologue. Only vectors pass the two keys."""
         if len(psk) != _KEY_SIZE:
             raise ValueError("a psk has 32 bytes")
+        self._messages = pattern.messages
         self._initiator = initiator
         self._psk = psk
         self._ephemeral = ephemeral or X25519Key()
-        self._symmetric = SymmetricState()
+        if initiator and _Token.E1 in pattern.messages[0]:
+            self._kem = kem or MlKem768Key()
+        self._symmetric = SymmetricState(pattern.name)
         self._symmetric.mix_hash(prologue)
         self._next = 0
 
@@ -167,66 +221,91 @@ class HandshakeState:
         return self._symmetric.handshake_hash
 
     def write_message(self, payload: bytes) -> bytes:
-        """Return the next message: ``e(32) ‖ sealed payload (16 longer)``, 65,535 bytes at most.
+        """Return the next message, which ends in the sealed payload; 65,535 bytes at most.
 
         Raises ``LocalError`` out of turn, ``ValueError`` when the payload is too long.
         """
-        if len(payload) > _MAX_MESSAGE - _DH_SIZE - 16:
+        tokens = self._turn(writing=True)
+        if len(payload) > _MAX_MESSAGE - _TAG_SIZE - sum(_SIZES[token] for token in tokens):
             raise ValueError("the payload does not fit into one Noise message")
-        message = b""
-        for token in self._take_turn(writing=True):
-            if token is _Token.E:
-                message += self._ephemeral.public
-                self._mix_ephemeral(self._ephemeral.public)
-            else:
-                self._mix(token)
-        return message + self._symmetric.encrypt_and_hash(payload)
+        self._next += 1
+        written = [self._write(token) for token in tokens]
+        return b"".join((*written, self._symmetric.encrypt_and_hash(payload)))
 
     def read_message(self, message: bytes) -> bytes:
         """Return the payload of the peer's next message.
 
         Raises ``DecryptionFailed`` when it does not open, ``LocalError`` out of turn.
         """
-        tokens = self._take_turn(writing=False)
-        if len(message) > _MAX_MESSAGE:
-            self._spend()
-            raise DecryptionFailed
+        tokens = self._turn(writing=False)
+        self._next += 1
         try:
+            if len(message) > _MAX_MESSAGE:
+                raise DecryptionFailed
             for token in tokens:
-                if token is _Token.E:
-                    self._remote_ephemeral = message[:_DH_SIZE]
-                    message = message[_DH_SIZE:]
-                    self._mix_ephemeral(self._remote_ephemeral)
-                else:
-                    self._mix(token)
+                size = _SIZES[token]
+                self._read(token, message[:size])
+                message = message[size:]
             return self._symmetric.decrypt_and_hash(message)
         except DecryptionFailed:
-            self._spend()
+            self._next = len(self._messages) + 1  # spent
             raise
 
     def split(self) -> tuple[CipherState, CipherState]:
         """Return ``(sending, receiving)``. ``LocalError`` until both messages have passed."""
-        if self._next != len(_PATTERN):
+        if self._next != len(self._messages):
             raise LocalError("the handshake is not complete")
         first, second = self._symmetric.split()
         return (first, second) if self._initiator else (second, first)
 
-    def _take_turn(self, *, writing: bool) -> tuple[_Token, ...]:
-        turn = self._next
-        initiator_writes = turn % 2 == 0
-        if turn >= len(_PATTERN) or writing is not (self._initiator is initiator_writes):
+    def _turn(self, *, writing: bool) -> tuple[_Token, ...]:
+        """Return the tokens of the next message, or raise ``LocalError`` when it is the peer's."""
+        initiator_writes = self._next % 2 == 0
+        if self._next >= len(self._messages) or writing is not (
+            self._initiator is initiator_writes
+        ):
             raise LocalError("not this side's turn in the handshake")
-        self._next = turn + 1
-        return _PATTERN[turn]
+        return self._messages[self._next]
 
-    def _spend(self) -> None:
-        self._next = len(_PATTERN) + 1
+    def _write(self, token: _Token) -> bytes:
+        """Return what a token puts into the message that is written."""
+        symmetric = self._symmetric
+        match token:
+            case _Token.E:
+                self._mix_ephemeral(self._ephemeral.public)
+                return self._ephemeral.public
+            case _Token.E1:
+                return symmetric.encrypt_and_hash(self._kem.public)
+            case _Token.EKEM1:
+                ciphertext, secret = self._encapsulated
+                sealed = symmetric.encrypt_and_hash(ciphertext)
+                symmetric.mix_key(secret)
+                return sealed
+            case _:
+                self._mix(token)
+                return b""
+
+    def _read(self, token: _Token, part: bytes) -> None:
+        """Take in what a token has put into the message that is read."""
+        symmetric = self._symmetric
+        match token:
+            case _Token.E:
+                self._remote_ephemeral = part
+                self._mix_ephemeral(part)
+            case _Token.E1:
+                # At once, because that is what checks the key.
+                self._encapsulated = mlkem768_encapsulate(symmetric.decrypt_and_hash(part))
+            case _Token.EKEM1:
+                symmetric.mix_key(self._kem.decapsulate(symmetric.decrypt_and_hash(part)))
+            case _:
+                self._mix(token)
 
     def _mix_ephemeral(self, public: bytes) -> None:
         self._symmetric.mix_hash(public)
         self._symmetric.mix_key(public)  # in psk handshakes, section 9.2
 
     def _mix(self, token: _Token) -> None:
+        """Mix in a token that is not on the wire."""
         if token is _Token.PSK:
             self._symmetric.mix_key_and_hash(self._psk)
         else:  # ee

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -24,6 +24,7 @@ from ..exceptions import DecryptionFailed
 
 __all__ = [
     "AesGcm",
+    "MlKem768Key",
     "X25519Key",
     "aes_cbc_decrypt",
     "aes_cbc_encrypt",
@@ -31,6 +32,8 @@ __all__ = [
     "hkdf",
     "hmac_sha256",
     "md5",
+    "mlkem768_available",
+    "mlkem768_encapsulate",
     "random_bytes",
     "scrypt",
     "sha256",
@@ -104,6 +107,66 @@ class X25519Key:
             return self._private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
             raise DecryptionFailed from None
+
+
+class MlKem768Key:
+    """An ML-KEM-768 key pair, FIPS 203.
+
+    Making one raises ``ImportError`` or ``UnsupportedAlgorithm`` where ``mlkem768_available`` is
+    false.
+
+    Attributes:
+        public: the encapsulation key (1184 bytes), which the peer has to know.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, seed: bytes | None = None) -> None:
+        """Draw the seed at random unless it is given (64). ``ValueError`` on a wrong size."""
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+        if seed is None:
+            self._private = MLKEM768PrivateKey.generate()
+        else:
+            self._private = MLKEM768PrivateKey.from_seed_bytes(seed)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """Return the secret (32) in a ciphertext, or ``DecryptionFailed`` unless it has 1088 bytes.
+
+        A ciphertext for another key gives a secret that nobody else has (implicit rejection, FIPS
+        203 section 6.3).
+        """
+        try:
+            return self._private.decapsulate(ciphertext)
+        except ValueError:
+            raise DecryptionFailed from None
+
+
+def mlkem768_encapsulate(public: bytes) -> tuple[bytes, bytes]:
+    """Return ``(ciphertext(1088), secret(32))`` for the owner of an encapsulation key.
+
+    Raises ``DecryptionFailed`` when the key is not 1184 bytes or fails the modulus check of FIPS
+    203, section 7.2.
+    """
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+
+    try:
+        secret, ciphertext = MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+    except ValueError:
+        raise DecryptionFailed from None
+    return ciphertext, secret
+
+
+@cache
+def mlkem768_available() -> bool:
+    """Tell whether the library has ML-KEM-768: one trial, because no version number says it."""
+    try:
+        key = MlKem768Key()
+        ciphertext, secret = mlkem768_encapsulate(key.public)
+    except (ImportError, UnsupportedAlgorithm):
+        return False
+    return compare(key.decapsulate(ciphertext), secret)
 
 
 class AesGcm:

@@ -1,4 +1,4 @@
-"""The frames of ``gcrypt.v2``: kinds and flags, padding, fragments.
+"""The frames of ``gcrypt.v2`` and ``gcrypt.v3``: kinds and flags, padding, fragments.
 
 See ``docs/protocol.md``, *Frames*. Sizes are in bytes.
 """

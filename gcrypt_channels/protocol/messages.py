@@ -1,4 +1,4 @@
-"""The JSON inside ``gcrypt.v2``: handshake payloads and control messages.
+"""The JSON inside ``gcrypt.v2`` and ``gcrypt.v3``: handshake payloads and control messages.
 
 Members that are not known are ignored; a known one of the wrong type is ``InvalidFrame`` when it
 was received and ``LocalError`` when it was to be sent. See ``docs/protocol.md``, *Frames*.

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["PROFILES", "V1", "V2", "Profile"]
+from ..crypto.primitives import mlkem768_available
 
-Profile: TypeAlias = Literal["gcrypt.v2", "gcrypt.v1"]
+__all__ = ["PROFILES", "V1", "V2", "V3", "Profile", "SecureProfile", "is_available"]
+
+SecureProfile: TypeAlias = Literal["gcrypt.v3", "gcrypt.v2"]
+"""Those with a handshake, which ``SecureSession`` serves."""
+Profile: TypeAlias = Literal["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]
 
 V1: Final = "gcrypt.v1"
 V2: Final = "gcrypt.v2"
+V3: Final = "gcrypt.v3"
 
-PROFILES: Final[tuple[Profile, ...]] = (V2, V1)
+PROFILES: Final[tuple[Profile, ...]] = (V3, V2, V1)
 """All of them, the best first."""
+
+
+def is_available(profile: Profile) -> bool:
+    """Tell whether the installed libraries have what a profile needs."""
+    return profile != V3 or mlkem768_available()

@@ -1,8 +1,8 @@
-"""``SecureSession``: one connection under ``gcrypt.v2``, in either role.
+"""``SecureSession``: one connection under ``gcrypt.v3`` or ``gcrypt.v2``, in either role.
 
 Sans-IO: the driver hands in each frame it receives, and sends the frames it is handed, in that
-order and with no other sender in between. See ``docs/protocol.md``, *gcrypt.v2*, and ``states``
-for the table of states.
+order and with no other sender in between. The profiles differ in the handshake alone. See
+``docs/protocol.md``, *gcrypt.v2* and *gcrypt.v3*, and ``states`` for the table of states.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from ..crypto.noise import HandshakeState
+from ..crypto.noise import NN_PSK0, NNHFS_PSK0, HandshakeState, Pattern
 from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
 from .events import Accepted, Binding, Bytes, Closed, Event, Gap, HelloReceived, Text
@@ -24,11 +24,13 @@ from .frames import (
     serialize_hello,
     serialize_reply,
 )
-from .profiles import V2
+from .profiles import V2, V3, SecureProfile
 from .states import TRANSITIONS, State, Step, Steps
 from .transport import REKEY_INTERVAL, Transport
 
 __all__ = ["SecureSession"]
+
+_PATTERNS: Final[dict[SecureProfile, Pattern]] = {V2: NN_PSK0, V3: NNHFS_PSK0}
 
 _CONTROL_STEPS: Final[dict[type, Step]] = {
     Accepted: Step.ACCEPT,
@@ -48,10 +50,9 @@ class SecureSession:
     ``receive`` raises ``InvalidFrame`` and every ``seal`` ``LocalError``.
     """
 
-    profile: Final = V2
-
     def __init__(
         self,
+        profile: SecureProfile = V2,
         *,
         role: Literal["server", "client"],
         max_message: int = DEFAULT_MAX_MESSAGE,
@@ -63,6 +64,7 @@ class SecureSession:
         ``padding`` hides the sizes of what is sent. ``rekey_interval``, in frames, is the same for
         every peer; only tests shorten it.
         """
+        self.profile: Final = profile
         self.peer_max_message = DEFAULT_MAX_MESSAGE
         self._is_server = role == "server"
         self._max_message = max_message
@@ -91,7 +93,7 @@ class SecureSession:
             raise ValueError("a kid has 8 bytes")
         if Step.HELLO not in self._may_send:
             raise LocalError(f"HELLO cannot be sent in state {self._state.name}")
-        self._handshake = HandshakeState(initiator=True, psk=psk, prologue=_prologue(kid))
+        self._handshake = self._new_handshake(kid, psk, initiator=True)
         payload = messages.serialize_hello_payload(self._max_message)
         frame = serialize_hello(kid, self._handshake.write_message(payload))
         self._enter(self._may_send[Step.HELLO])
@@ -107,7 +109,7 @@ class SecureSession:
         if self._hello is None:
             raise LocalError(f"there is no HELLO to reply to in state {self._state.name}")
         kid, message = self._hello
-        handshake = HandshakeState(initiator=False, psk=psk, prologue=_prologue(kid))
+        handshake = self._new_handshake(kid, psk, initiator=False)
         payload = messages.serialize_reply_payload(subprotocols, self._max_message, binding)
         try:
             self.peer_max_message = messages.parse_hello_payload(handshake.read_message(message))
@@ -211,6 +213,11 @@ class SecureSession:
 
     # States
 
+    def _new_handshake(self, kid: bytes, psk: bytes, *, initiator: bool) -> HandshakeState:
+        prologue = self.profile.encode() + kid
+        pattern = _PATTERNS[self.profile]
+        return HandshakeState(pattern, initiator=initiator, psk=psk, prologue=prologue)
+
     def _start_transport(self, handshake: HandshakeState) -> None:
         sending, receiving = handshake.split()
         self._handshake = self._hello = None
@@ -242,7 +249,3 @@ class SecureSession:
         self._may_receive: Steps = client if self._is_server else server
         if not self._may_receive and not self._may_send:  # the end: drop the keys
             self._hello = self._handshake = self._transport = None
-
-
-def _prologue(kid: bytes) -> bytes:
-    return V2.encode() + kid

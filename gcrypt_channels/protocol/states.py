@@ -1,4 +1,4 @@
-"""The states of a ``gcrypt.v2`` connection, in one table.
+"""The states of a connection of ``gcrypt.v2`` or ``gcrypt.v3``, in one table.
 
 Two rules go with it:
 

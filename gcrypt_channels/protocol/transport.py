@@ -1,4 +1,4 @@
-"""The transport of ``gcrypt.v2``: messages to sealed frames and back, under the handshake's keys.
+"""The transport: messages to sealed frames and back, under the handshake's keys.
 
 See ``docs/protocol.md``, *Frames*. Which message may come when is not decided here.
 """

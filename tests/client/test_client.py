@@ -28,7 +28,7 @@ from gcrypt_channels.exceptions import (
 )
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
-from gcrypt_channels.protocol.profiles import V1, V2, Profile
+from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.documents import ROOT, blocks
 from tests.servers import Uvicorn, WebServer, demo_site
@@ -157,12 +157,21 @@ async def test_the_keys_may_be_written_as_the_key_endpoint_does() -> None:
         {"kid": KEY.kid},
         {},
         {"profile": V1},
-        {"profile": "gcrypt.v3", "kid": KEY.kid, "psk": KEY.psk},
+        {"profile": "gcrypt.v4", "kid": KEY.kid, "psk": KEY.psk},
     ],
 )
 async def test_a_wrong_key_or_profile_is_refused_before_connecting(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="gcrypt"):
         async with connect("ws://127.0.0.1:1/", **wrong):
+            pass
+
+
+async def test_a_profile_that_the_libraries_lack_is_refused_before_connecting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gcrypt_channels.client.opening.is_available", lambda profile: False)
+    with pytest.raises(NoProfile):
+        async with connect("ws://127.0.0.1:1/", profile=V3, kid=KEY.kid, psk=KEY.psk):
             pass
 
 

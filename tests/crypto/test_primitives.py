@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    MlKem768Key,
     X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
@@ -15,6 +16,8 @@ from gcrypt_channels.crypto.primitives import (
     hkdf,
     hmac_sha256,
     md5,
+    mlkem768_available,
+    mlkem768_encapsulate,
     random_bytes,
     scrypt,
     sha256,
@@ -22,6 +25,7 @@ from gcrypt_channels.crypto.primitives import (
 from gcrypt_channels.exceptions import DecryptionFailed
 
 h = bytes.fromhex
+needs_ml_kem = pytest.mark.skipif(not mlkem768_available(), reason="no ML-KEM-768 here")
 
 KEY, NONCE, IV = bytes(range(32)), bytes(range(12)), bytes(range(16))
 
@@ -177,6 +181,41 @@ def test_x25519_rfc_7748_section_6_1() -> None:
     shared = h("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
     assert alice.exchange(bob.public) == shared
     assert bob.exchange(alice.public) == shared
+
+
+@needs_ml_kem
+def test_ml_kem_agrees_on_a_secret_of_32_bytes() -> None:
+    key = MlKem768Key()
+    ciphertext, secret = mlkem768_encapsulate(key.public)
+    assert (len(key.public), len(ciphertext), len(secret)) == (1184, 1088, 32)
+    assert key.decapsulate(ciphertext) == secret
+    assert mlkem768_encapsulate(key.public) != (ciphertext, secret)
+
+
+@needs_ml_kem
+def test_an_ml_kem_key_comes_from_its_seed_or_from_nowhere() -> None:
+    assert MlKem768Key(bytes(64)).public == MlKem768Key(bytes(64)).public
+    assert MlKem768Key().public != MlKem768Key().public
+    for size in (0, 32, 63, 65):
+        with pytest.raises(ValueError, match="64"):
+            MlKem768Key(bytes(size))
+
+
+@needs_ml_kem
+def test_ml_kem_refuses_sizes_and_keys_that_are_not_its_own() -> None:
+    key = MlKem768Key()
+    for size in (0, 1087, 1089):
+        with pytest.raises(DecryptionFailed):
+            key.decapsulate(bytes(size))
+    for public in (b"", key.public[:-1], key.public + b"\0", b"\xff" * 1184):
+        with pytest.raises(DecryptionFailed):
+            mlkem768_encapsulate(public)
+
+
+@needs_ml_kem
+def test_a_ciphertext_for_another_ml_kem_key_gives_another_secret() -> None:
+    ciphertext, secret = mlkem768_encapsulate(MlKem768Key().public)
+    assert MlKem768Key().decapsulate(ciphertext) != secret
 
 
 def test_x25519_keypairs_are_random() -> None:

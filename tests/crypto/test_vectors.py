@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 
 from gcrypt_channels.crypto import noise
 from gcrypt_channels.crypto.classic import Crypt
-from gcrypt_channels.crypto.noise import HandshakeState
+from gcrypt_channels.crypto.noise import NN_PSK0, HandshakeState
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    MlKem768Key,
     X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
     hkdf,
 )
 from gcrypt_channels.exceptions import DecryptionFailed, InvalidFrame, ProtocolError
+from gcrypt_channels.protocol import profiles
 from gcrypt_channels.protocol.classic import ClassicSession
 from gcrypt_channels.protocol.events import (
     Accepted,
@@ -35,6 +38,7 @@ from gcrypt_channels.protocol.events import (
 from gcrypt_channels.protocol.frames import padme
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.protocol.states import State
+from tests.reference.ml_kem import encapsulate
 
 Vector = dict[str, Any]
 DIRECTORY = Path(__file__).resolve().parent.parent / "vectors"
@@ -48,7 +52,9 @@ def named(vectors: list[Vector]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
 
 
-PRIMITIVES, NOISE, V1, V2 = load("primitives"), load("noise"), load("v1"), load("v2")
+PRIMITIVES, NOISE, V1, V2, V3 = map(load, ("primitives", "noise", "v1", "v2", "v3"))
+CONNECTIONS = [*V2["connections"], *V3["connections"]]
+REFUSED = [*V2["refused"], *V3["refused"]]
 
 
 def unhex(vector: Vector, *names: str) -> list[bytes]:
@@ -91,10 +97,10 @@ def test_noise_makes_and_reads_every_message(vector: Vector) -> None:
     )
     sides = {
         "initiator": HandshakeState(
-            initiator=True, psk=psk, prologue=prologue, ephemeral=X25519Key(ours)
+            NN_PSK0, initiator=True, psk=psk, prologue=prologue, ephemeral=X25519Key(ours)
         ),
         "responder": HandshakeState(
-            initiator=False, psk=psk, prologue=prologue, ephemeral=X25519Key(theirs)
+            NN_PSK0, initiator=False, psk=psk, prologue=prologue, ephemeral=X25519Key(theirs)
         ),
     }
     order = [("initiator", "responder"), ("responder", "initiator")]
@@ -153,8 +159,14 @@ class Play:
         self.kid, self.psk = unhex(vector, "kid", "psk")
         self.binding = Binding(tuple(vector["offered"]), vector["host"], vector["target"])
         self.monkeypatch = monkeypatch
+        self.profile: profiles.SecureProfile = profiles.V2
+        if "kem_seed" in vector:
+            self.profile = profiles.V3
+        if not profiles.is_available(self.profile):
+            pytest.skip("no ML-KEM-768 here")
         self.sessions = {
             role: SecureSession(
+                self.profile,
                 role=role,
                 max_message=vector[f"{role}_max_message"],
                 padding=vector["padding"],
@@ -187,6 +199,10 @@ class Play:
         private = bytes.fromhex(self.vector[f"{step['from']}_ephemeral"])
         with self.monkeypatch.context() as patch:
             patch.setattr(noise, "X25519Key", lambda: X25519Key(private))
+            if self.profile == profiles.V3:
+                seed, coins = unhex(self.vector, "kem_seed", "kem_coins")
+                patch.setattr(noise, "MlKem768Key", lambda: MlKem768Key(seed))
+                patch.setattr(noise, "mlkem768_encapsulate", partial(encapsulate, coins=coins))
             session = self.sessions[step["from"]]
             if step["event"] == "hello":
                 return session.hello(self.kid, self.psk)
@@ -223,8 +239,10 @@ class Play:
         return None
 
 
-@named(V2["connections"])
-def test_v2_makes_and_reads_every_frame(vector: Vector, monkeypatch: pytest.MonkeyPatch) -> None:
+@named(CONNECTIONS)
+def test_a_session_makes_and_reads_every_frame(
+    vector: Vector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play = Play(vector, monkeypatch)
     for step in vector["steps"]:
         frames = play.frames(step)
@@ -238,7 +256,9 @@ def test_v2_makes_and_reads_every_frame(vector: Vector, monkeypatch: pytest.Monk
 
 
 @named(V2["received"])
-def test_v2_reads_what_other_senders_make(vector: Vector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_reads_what_other_senders_make(
+    vector: Vector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play = Play(vector, monkeypatch)
     for step in vector["steps"]:
         if step["from"] == vector["sender"]:
@@ -247,8 +267,8 @@ def test_v2_reads_what_other_senders_make(vector: Vector, monkeypatch: pytest.Mo
             play.frames(step)
 
 
-@named(V2["refused"])
-def test_v2_refuses_the_last_frame_and_none_before(
+@named(REFUSED)
+def test_a_session_refuses_the_last_frame_and_none_before(
     vector: Vector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play = Play(vector, monkeypatch)

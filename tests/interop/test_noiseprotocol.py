@@ -20,12 +20,15 @@ from gcrypt_channels.protocol.events import (
     HelloReceived,
     Text,
 )
+from gcrypt_channels.protocol.profiles import V2, V3, SecureProfile, is_available
 from gcrypt_channels.protocol.secure import SecureSession
+from tests.reference.hybrid_peer import HybridPeer
 from tests.reference.noise_peer import NoisePeer
 
 pytestmark = pytest.mark.interop
 
 TEXT, BINARY, CONTROL, MORE, PADDED = 0x10, 0x11, 0x12, 0x80, 0x40
+Role = Literal["server", "client"]
 KID, PSK = bytes(range(8)), bytes(range(32))
 BINDING = Binding(("gcrypt.v2",), "localhost", "/ws/?a=b")
 BOUND = {"offered": ["gcrypt.v2"], "host": "localhost", "target": "/ws/?a=b"}
@@ -33,16 +36,23 @@ FRAMES = 10_000
 REKEY_INTERVAL = 3000
 
 
-class Peer(NoisePeer):
+PEERS: dict[SecureProfile, type[NoisePeer]] = {V2: NoisePeer, V3: HybridPeer}
+each_profile = pytest.mark.parametrize("profile", [*filter(is_available, PEERS)])
+
+
+class Peer:
     """The other end, written from ``docs/protocol.md`` alone."""
 
-    def __init__(self, *, initiator: bool) -> None:
-        super().__init__(
+    def __init__(self, profile: SecureProfile, *, initiator: bool) -> None:
+        self._peer = PEERS[profile](
             initiator=initiator,
             psk=PSK,
-            prologue=b"gcrypt.v2" + KID,
+            prologue=profile.encode() + KID,
             rekey_interval=REKEY_INTERVAL,
         )
+        self.write_handshake = self._peer.write_handshake
+        self.read_handshake = self._peer.read_handshake
+        self.seal, self.open = self._peer.seal, self._peer.open
 
     def say(self, message: dict[str, object]) -> bytes:
         return self.seal(CONTROL, json.dumps(message).encode())
@@ -52,9 +62,9 @@ class Peer(NoisePeer):
         return first, json.loads(plaintext)
 
 
-def connect_to_our_server(*, padding: bool) -> tuple[SecureSession, Peer]:
-    ours = SecureSession(role="server", padding=padding, rekey_interval=REKEY_INTERVAL)
-    peer = Peer(initiator=False)
+def connect_to_our_server(profile: SecureProfile, *, padding: bool) -> tuple[SecureSession, Peer]:
+    ours = SecureSession(profile, role="server", padding=padding, rekey_interval=REKEY_INTERVAL)
+    peer = Peer(profile, initiator=False)
     hello = ours.hello(KID, PSK)
     assert hello[:9] == b"\x01" + KID
     assert json.loads(peer.read_handshake(hello[9:])) == {"max_message": 1_048_576}
@@ -69,9 +79,9 @@ def connect_to_our_server(*, padding: bool) -> tuple[SecureSession, Peer]:
     return ours, peer
 
 
-def connect_our_client(*, padding: bool) -> tuple[SecureSession, Peer]:
-    ours = SecureSession(role="client", padding=padding, rekey_interval=REKEY_INTERVAL)
-    peer = Peer(initiator=True)
+def connect_our_client(profile: SecureProfile, *, padding: bool) -> tuple[SecureSession, Peer]:
+    ours = SecureSession(profile, role="client", padding=padding, rekey_interval=REKEY_INTERVAL)
+    peer = Peer(profile, initiator=True)
     hello = b"\x01" + KID + peer.write_handshake(b'{"max_message": 1000000}')
     assert ours.receive(hello) == HelloReceived(KID)
     reply = ours.reply(PSK, ["a"], BINDING)
@@ -85,9 +95,9 @@ def connect_our_client(*, padding: bool) -> tuple[SecureSession, Peer]:
     return ours, peer
 
 
-def connect(role: Literal["server", "client"], *, padding: bool) -> tuple[SecureSession, Peer]:
+def connect(profile: SecureProfile, role: Role, *, padding: bool) -> tuple[SecureSession, Peer]:
     connector = connect_to_our_server if role == "server" else connect_our_client
-    return connector(padding=padding)
+    return connector(profile, padding=padding)
 
 
 def contents(seed: int) -> Iterator[str | bytes]:
@@ -106,10 +116,11 @@ def unpad(first: int, plaintext: bytes) -> bytes:
 
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize("role", ["server", "client"])
+@each_profile
 def test_ten_thousand_frames_each_way_over_three_rekeys(
-    role: Literal["server", "client"], padding: bool
+    profile: SecureProfile, role: Role, padding: bool
 ) -> None:
-    ours, peer = connect(role, padding=padding)
+    ours, peer = connect(profile, role, padding=padding)
     to_us, to_peer = contents(1), contents(2)
     draw = random.Random(3)
     received = sent = 0
@@ -133,8 +144,9 @@ def test_ten_thousand_frames_each_way_over_three_rekeys(
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
-def test_a_message_in_fragments_each_way(role: Literal["server", "client"]) -> None:
-    ours, peer = connect(role, padding=False)
+@each_profile
+def test_a_message_in_fragments_each_way(profile: SecureProfile, role: Role) -> None:
+    ours, peer = connect(profile, role, padding=False)
     message = random.Random(4).randbytes(1_000_000)
     cuts = [message[start : start + 99_999] for start in range(0, len(message), 99_999)]
     for part in cuts[:-1]:
@@ -146,18 +158,20 @@ def test_a_message_in_fragments_each_way(role: Literal["server", "client"]) -> N
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
-def test_an_authenticated_close_each_way(role: Literal["server", "client"]) -> None:
-    ours, peer = connect(role, padding=False)
+@each_profile
+def test_an_authenticated_close_each_way(profile: SecureProfile, role: Role) -> None:
+    ours, peer = connect(profile, role, padding=False)
     close = {"type": "close", "code": 4000, "reason": "grüße"}
     assert ours.receive(peer.say(close)) == Closed(4000, "grüße")
     (frame,) = ours.seal_close(1000, "")
     assert peer.heard(frame) == (CONTROL, {"type": "close", "code": 1000, "reason": ""})
 
 
-def test_a_gap_reaches_our_client_and_leaves_our_server() -> None:
-    ours, peer = connect("client", padding=False)
+@each_profile
+def test_a_gap_reaches_our_client_and_leaves_our_server(profile: SecureProfile) -> None:
+    ours, peer = connect(profile, "client", padding=False)
     gap = {"type": "gap", "group": "room", "missed": 2}
     assert ours.receive(peer.say(gap)) == Gap("room", 2)
-    ours, peer = connect("server", padding=False)
+    ours, peer = connect(profile, "server", padding=False)
     (frame,) = ours.seal_gap("room", 2)
     assert peer.heard(frame) == (CONTROL, gap)

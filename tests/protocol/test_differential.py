@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from Crypto.Cipher import AES
 from Crypto.Hash import MD5, SHA256
 from Crypto.Protocol.DH import import_x25519_private_key, import_x25519_public_key, key_agreement
@@ -13,14 +14,20 @@ from hypothesis import strategies as st
 
 from gcrypt_channels.crypto.primitives import (
     AesGcm,
+    MlKem768Key,
     X25519Key,
     aes_cbc_decrypt,
     aes_cbc_encrypt,
     hkdf,
     md5,
+    mlkem768_available,
+    mlkem768_encapsulate,
     sha256,
 )
 from gcrypt_channels.exceptions import DecryptionFailed
+from tests.reference import ml_kem
+
+needs_ml_kem = pytest.mark.skipif(not mlkem768_available(), reason="no ML-KEM-768 here")
 
 
 def sized(*sizes: int) -> st.SearchStrategy[bytes]:
@@ -68,6 +75,26 @@ def test_x25519_agrees(private: bytes, peer_private: bytes) -> None:
         static_priv=theirs, static_pub=import_x25519_public_key(peer_public), kdf=lambda z: z
     )
     assert ours.exchange(peer_public) == our_peer.exchange(public) == shared
+
+
+@needs_ml_kem
+@given(sized(64), sized(32))
+def test_ml_kem_agrees(seed: bytes, coins: bytes) -> None:
+    key = MlKem768Key(seed)
+    assert key.public == ml_kem.public_key(seed)
+    ciphertext, secret = ml_kem.encapsulate(key.public, coins)
+    assert key.decapsulate(ciphertext) == secret
+    ciphertext, secret = mlkem768_encapsulate(key.public)
+    assert ml_kem.decapsulate(seed, ciphertext) == secret
+
+
+@needs_ml_kem
+@given(sized(64), sized(32), st.integers(0, 8 * 1088 - 1))
+def test_ml_kem_rejects_implicitly_alike(seed: bytes, coins: bytes, bit: int) -> None:
+    key = MlKem768Key(seed)
+    ciphertext, secret = ml_kem.encapsulate(key.public, coins)
+    tampered = (int.from_bytes(ciphertext, "big") ^ 1 << bit).to_bytes(1088, "big")
+    assert key.decapsulate(tampered) == ml_kem.decapsulate(seed, tampered) != secret
 
 
 @given(st.binary(), st.binary(), st.binary(), st.integers(1, 300))

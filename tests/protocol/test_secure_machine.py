@@ -22,8 +22,11 @@ from hypothesis.stateful import (
 
 from gcrypt_channels.exceptions import InvalidFrame
 from gcrypt_channels.protocol.events import Binding, Bytes, Text
+from gcrypt_channels.protocol.profiles import SecureProfile
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.protocol.states import State
+
+from .secure_profiles import AVAILABLE
 
 KID, PSK = bytes(8), bytes(range(32))
 BINDING = Binding(("gcrypt.v2",), "localhost", "/ws/?a=b")
@@ -54,15 +57,19 @@ class HostileWire(RuleBasedStateMachine):
     """Sides 0 and 1 are one connection's server and client, 2 and 3 the other's."""
 
     @initialize(
+        profile=st.sampled_from(AVAILABLE),
         max_message=st.sampled_from([100, 10_000]),
         padding=st.booleans(),
         rekey_interval=st.integers(1, 5),
     )
-    def connect(self, max_message: int, padding: bool, rekey_interval: int) -> None:
+    def connect(
+        self, profile: SecureProfile, max_message: int, padding: bool, rekey_interval: int
+    ) -> None:
         roles: list[Literal["server", "client"]] = ["server", "client", "server", "client"]
         self.sides = [
             Side(
                 SecureSession(
+                    profile,
                     role=role,
                     max_message=max_message,
                     padding=padding,

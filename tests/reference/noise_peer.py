@@ -6,11 +6,11 @@ import warnings
 
 from noise.connection import Keypair, NoiseConnection  # type: ignore[import-untyped]
 
-NAME = b"Noise_NNpsk0_25519_AESGCM_SHA256"
-
 
 class NoisePeer:
     """The server is the initiator. Without an ``ephemeral`` the library draws one."""
+
+    NAME = b"Noise_NNpsk0_25519_AESGCM_SHA256"
 
     def __init__(
         self,
@@ -21,7 +21,9 @@ class NoisePeer:
         ephemeral: bytes | None = None,
         rekey_interval: int = 65_536,
     ) -> None:
-        self._noise = NoiseConnection.from_name(NAME)
+        self._noise = NoiseConnection.from_name(NoisePeer.NAME)
+        # The library does not know hfs. Of the name it needs the hash alone from here on.
+        self._noise.noise_protocol.name = self.NAME
         self._noise.set_psks(psk=psk)
         self._noise.set_prologue(prologue)
         if initiator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .v2_connection import BINARY, CONTROL, MORE, PADDED, TEXT, Connection, compact
+from .secure_connection import BINARY, CONTROL, MORE, PADDED, TEXT, Connection, compact
 
 _WRONG_MEMBERS = {
     "subprotocols": ('"json"', "[1]", '[""]', "[null]", '["\\ud800"]', "{}", "null"),

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from . import v2_refused
-from .seeds import seeded
-from .v2_connection import (
+from .secure_connection import (
     BINARY,
     CONTROL,
     MORE,
@@ -16,6 +15,7 @@ from .v2_connection import (
     Connection,
     padme,
 )
+from .seeds import seeded
 
 UNICODE = "grüße, мир, 日本語, 😀"
 

@@ -1,4 +1,4 @@
-"""A whole connection of the secure profile, framed here and sealed by noiseprotocol."""
+"""A whole connection of a secure profile, framed here and sealed by noiseprotocol."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import hashlib
 import json
 from typing import Any
 
+from .hybrid_peer import HybridPeer
 from .noise_peer import NoisePeer
 from .seeds import seeded
 
 TEXT, BINARY, CONTROL = 0x10, 0x11, 0x12
 MORE, PADDED = 0x80, 0x40
 FRAGMENT_SIZE = 114_688
+
+
+_OFFERS = {"gcrypt.v2": ["gcrypt.v2"], "gcrypt.v3": ["gcrypt.v3", "gcrypt.v2"]}
 
 
 def padme(length: int) -> int:
@@ -40,6 +44,7 @@ class Connection:
         self,
         name: str,
         *,
+        profile: str = "gcrypt.v2",
         padding: bool = False,
         rekey_interval: int = 65_536,
         server_max_message: int = 1_048_576,
@@ -49,20 +54,25 @@ class Connection:
     ) -> None:
         self.kid, self.psk = seeded(name + " kid", 8), seeded(name + " psk", 32)
         self.binding = {
-            "offered": ["gcrypt.v2", f"gcrypt.kid.{self.kid.hex()}"],
+            "offered": [*_OFFERS[profile], f"gcrypt.kid.{self.kid.hex()}"],
             "host": host,
             "target": target,
         }
         self.padding = padding
         self.limits = {"server": server_max_message, "client": client_max_message}
         ephemerals = {role: seeded(f"{name} {role}", 32) for role in ("server", "client")}
+        kem = {}
+        if profile == "gcrypt.v3":
+            kem = {"kem_seed": seeded(name + " seed", 64), "kem_coins": seeded(name + " coins", 32)}
+        make = HybridPeer if kem else NoisePeer
         self.peers = {
-            role: NoisePeer(
+            role: make(
                 initiator=role == "server",
                 psk=self.psk,
-                prologue=b"gcrypt.v2" + self.kid,
+                prologue=profile.encode() + self.kid,
                 ephemeral=ephemeral,
                 rekey_interval=rekey_interval,
+                **kem,
             )
             for role, ephemeral in ephemerals.items()
         }
@@ -73,6 +83,7 @@ class Connection:
             "psk": self.psk.hex(),
             "server_ephemeral": ephemerals["server"].hex(),
             "client_ephemeral": ephemerals["client"].hex(),
+            **{name: value.hex() for name, value in kem.items()},
             "server_max_message": server_max_message,
             "client_max_message": client_max_message,
             "padding": padding,
