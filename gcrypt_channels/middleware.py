@@ -13,7 +13,7 @@ from django.dispatch import Signal
 
 from . import keys
 from .conf import conf, load_resolver, problems
-from .connection.binding import check_binding
+from .connection.binding import is_same_request
 from .connection.connection import Connection
 from .connection.daphne import has_foreign_root_path, patch_daphne_send
 from .connection.facade import facade_of
@@ -98,12 +98,10 @@ class GcryptMiddleware:
         hub = current_hub()
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
-            subprotocols = await _handshake(connection, scope)
-            if is_misrouted:
-                connection.fail(InvalidFrame(), "the header Daphne-Root-Path changes the route")
-            elif subprotocols is not None:
+            subprotocols = await _handshake(connection, scope, is_misrouted=is_misrouted)
+            if subprotocols is not None:
                 await self._serve(connection, scope, subprotocols)
-        except (InvalidFrame, TryAgainLater) as error:
+        except TryAgainLater as error:
             connection.fail(error)
         except asyncio.CancelledError:
             connection.abort(1012, "service restart")  # the server stops
@@ -207,20 +205,26 @@ def _session(
     return session, keyring.session_key(_named_kid(offered))
 
 
-async def _handshake(connection: Connection, scope: Scope) -> Iterable[str] | None:
-    """The subprotocols that the client offers the application; ``None`` if the connection ended.
-
-    Raises:
-        InvalidFrame: the client made another request than the one that arrived.
-    """
+async def _handshake(
+    connection: Connection, scope: Scope, *, is_misrouted: bool
+) -> Iterable[str] | None:
+    """The subprotocols that the client offers the application; ``None`` if the connection ended."""
+    subprotocols: Iterable[str]
     if connection.profile == V1:
         offered = scope.get("subprotocols") or ()
-        return [each for each in offered if not each.startswith("gcrypt.")]
-    done = await connection.handshake(timeout=conf.handshake_timeout)
-    if done is None:
+        subprotocols = [each for each in offered if not each.startswith("gcrypt.")]
+    else:
+        done = await connection.handshake(timeout=conf.handshake_timeout)
+        if done is None:
+            return None
+        if not is_same_request(done.binding, scope):
+            connection.fail(InvalidFrame(""), "the client made another request")
+            return None
+        subprotocols = done.subprotocols
+    if is_misrouted:
+        connection.fail(InvalidFrame(""), "the header Daphne-Root-Path changes the route")
         return None
-    check_binding(done.binding, scope)
-    return done.subprotocols
+    return subprotocols
 
 
 async def _forget(connection: Connection) -> None:

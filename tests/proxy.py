@@ -1,11 +1,15 @@
-"""A hostile wire: a TCP proxy that reads, changes, drops and repeats WebSocket frames.
+"""A hostile wire: a TCP proxy that reads, changes, drops, repeats and makes up what passes it.
 
     with Proxy(server.port) as proxy:
+        proxy.change_request = replaced(b"/public/", b"/secret/")
         proxy.change = lambda frame: [flip_bit(frame.payload, 7)]
         ... connect to proxy.websocket_url
+        proxy.forge_close("inbound", 1000, b"invented")
 
-HTTP passes untouched; after an upgrade every data frame (RFC 6455, section 5.2) is recorded in
-`frames` and handed to `change`, unmasked. Control frames (close, ping, pong) pass untouched.
+The heads of a WebSocket's request and response are handed to `change_request` and
+`change_response`. After the upgrade every data frame (RFC 6455, section 5.2) is recorded in
+`frames` and handed to `change`, unmasked. Control frames (close, ping, pong) are recorded in
+`controls` and pass untouched, as other HTTP does.
 """
 
 from __future__ import annotations
@@ -27,11 +31,11 @@ LONGEST_HEAD = 65536
 
 @dataclass(frozen=True)
 class Frame:
-    """One WebSocket data frame as it came past: its payload is what the wire shows."""
+    """One WebSocket frame as it came past: its payload is what the wire shows."""
 
     direction: Direction
     connection: int  # 0 for the first WebSocket through this proxy, and so on
-    index: int  # 0 for the first data frame of this direction
+    index: int  # 0 for the first data frame of this direction, or the first control frame
     opcode: int
     payload: bytes
 
@@ -48,19 +52,43 @@ def unchanged(frame: Frame) -> list[bytes]:
     return [frame.payload]
 
 
+def unchanged_head(head: bytes) -> bytes:
+    return head
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """A change of a head in which `old` occurs: it does so exactly once."""
+
+    def change(head: bytes) -> bytes:
+        assert head.count(old) == 1, (old, head)
+        return head.replace(old, new)
+
+    return change
+
+
+def with_header(line: bytes) -> Callable[[bytes], bytes]:
+    """A change that adds a header line."""
+    return replaced(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n")
+
+
 class Proxy:
     """Listens on a free port of 127.0.0.1 and relays to `target_port` on the same address.
 
     `change` is called with each data frame and returns the payloads to send in its place: none
-    drops it, two are a replay or an insertion. It runs on the proxy's own thread.
+    drops it, two are a replay or an insertion. All changes run on the proxy's own thread.
     """
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = 0
         self.change: Callable[[Frame], list[bytes]] = unchanged
+        self.change_request: Callable[[bytes], bytes] = unchanged_head
+        self.change_response: Callable[[bytes], bytes] = unchanged_head
+        self.heads: list[bytes] = []  # of WebSocket requests and their responses, as they came
         self.frames: list[Frame] = []
+        self.controls: list[Frame] = []
         self._connections = 0
+        self._ends: dict[Direction, asyncio.StreamWriter] = {}  # of the latest WebSocket
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -91,6 +119,16 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def forge_close(self, direction: Direction, code: int, reason: bytes) -> None:
+        """Send a close frame that nobody sent, on the latest WebSocket."""
+        frame = _frame(0x88, code.to_bytes(2, "big") + reason, masked=direction == "inbound")
+        self._loop.call_soon_threadsafe(self._ends[direction].write, frame)
+
+    def shows(self, *secrets: bytes) -> list[bytes]:
+        """Those of `secrets` that the wire showed in clear."""
+        seen = b"".join([*self.heads, *(each.payload for each in (*self.frames, *self.controls))])
+        return [secret for secret in secrets if secret in seen]
+
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -111,11 +149,12 @@ class Proxy:
         try:
             if await self._pass_handshake(reader, writer, far_reader, far_writer):
                 connection, self._connections = self._connections, self._connections + 1
+                self._ends = {"inbound": far_writer, "outbound": writer}
                 await asyncio.gather(
                     self._pass_frames(reader, far_writer, "inbound", connection),
                     self._pass_frames(far_reader, writer, "outbound", connection),
                 )
-            else:
+            elif not far_writer.is_closing():
                 await asyncio.gather(
                     self._pass_bytes(reader, far_writer), self._pass_bytes(far_reader, writer)
                 )
@@ -135,12 +174,19 @@ class Proxy:
     ) -> bool:
         """Relay the first request's head; True when a WebSocket begins behind it."""
         request = await reader.readuntil(b"\r\n\r\n")
-        far_writer.write(request)
         if b"\r\nupgrade: websocket\r\n" not in request.lower():
+            far_writer.write(request)
             return False
+        far_writer.write(self.change_request(request))
         response = await far_reader.readuntil(b"\r\n\r\n")
-        writer.write(response)
-        return b" 101 " in response.split(b"\r\n", 1)[0]
+        self.heads += [request, response]
+        changed = self.change_response(response)
+        writer.write(changed)
+        is_upgrade = [b" 101 " in each.split(b"\r\n", 1)[0] for each in (response, changed)]
+        if is_upgrade == [True, False]:  # the client is told of no WebSocket, so this one ends
+            writer.write_eof()
+            far_writer.close()
+        return all(is_upgrade)
 
     async def _pass_bytes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(LONGEST_HEAD):
@@ -155,7 +201,7 @@ class Proxy:
         direction: Direction,
         connection: int,
     ) -> None:
-        index = 0
+        index = controls = 0
         while True:
             first, payload = await _read_frame(reader)
             opcode = first & 0x0F
@@ -165,6 +211,9 @@ class Proxy:
                 self.frames.append(frame)
                 payloads = self.change(frame)
                 index += 1
+            else:
+                self.controls.append(Frame(direction, connection, controls, opcode, payload))
+                controls += 1
             for each in payloads:
                 writer.write(_frame(first, each, masked=direction == "inbound"))
             await writer.drain()

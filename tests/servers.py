@@ -1,4 +1,5 @@
-"""Real servers for the tests: daphne, uvicorn and redis-server, each on a port of its own.
+"""Real servers for the tests: daphne, uvicorn, hypercorn, granian and redis-server, each on a port
+of its own.
 
     with Daphne("demo_project.asgi:application", Site(tmp_path)) as server:
         requests to server.url, sockets to server.websocket_url
@@ -21,9 +22,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -278,6 +280,37 @@ class Uvicorn(WebServer):
     def command(self) -> list[str]:
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         return [sys.executable, "-m", "uvicorn", *address, *self.options, self.application]
+
+
+class Hypercorn(WebServer):
+    LISTENING = re.compile(r"Running on http")
+
+    def command(self) -> list[str]:
+        address = ["--bind", f"127.0.0.1:{self.port}", "--workers", "0"]  # 0: in this process
+        return [sys.executable, "-m", "hypercorn", *address, *self.options, self.application]
+
+
+class Granian(WebServer):
+    """It prints its line in a moment before it listens, so the port is asked as well."""
+
+    LISTENING = re.compile(r"Started worker-1")
+
+    def wait_until_it_listens(self) -> Self:
+        super().wait_until_it_listens()
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            with suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return self
+            time.sleep(0.01)
+        raise ServerError(f"granian does not listen:\n{self.log}")
+
+    def command(self) -> list[str]:
+        address = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.port)]
+        return [sys.executable, "-m", "granian", *address, *self.options, self.application]
+
+
+ASGI_SERVERS: list[type[WebServer]] = [Daphne, Uvicorn, Hypercorn, Granian]
 
 
 class Redis(ServerProcess):

@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from django.conf import settings
 
 from ..conf import conf
-from ..exceptions import InvalidFrame
 from ..protocol.events import Binding
 
 logger = logging.getLogger(__name__)
@@ -31,20 +30,15 @@ _HINTS: Final = {
 }
 
 
-def check_binding(binding: Binding, scope: Scope) -> None:
-    """Compare ``binding`` with the request that ``scope`` describes.
+def is_same_request(binding: Binding, scope: Scope) -> bool:
+    """Whether ``binding`` names the request that ``scope`` describes.
 
     The tokens that the client offered are always compared; host and target where
-    ``GCRYPT["BIND_REQUEST"]`` lists them.
-
-    Raises:
-        InvalidFrame: they differ. The log says in what: both values of the host and of the path,
-            but of a query only that it differs, because queries carry tokens.
+    ``GCRYPT["BIND_REQUEST"]`` lists them. The log says what differs: both values of the host and of
+    the path, but of a query only that it differs, because queries carry tokens.
     """
     path = scope.get("path", "")
     differences = list(_differences(binding, scope))
-    if not differences:
-        return
     for member, told in differences:
         hint = _HINTS.get(member)
         logger.warning(
@@ -56,7 +50,7 @@ def check_binding(binding: Binding, scope: Scope) -> None:
             if hint
             else "",
         )
-    raise InvalidFrame
+    return not differences
 
 
 def _differences(binding: Binding, scope: Scope) -> Iterator[tuple[str, str]]:

@@ -56,29 +56,48 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         add_header X-Worker $upstream_addr always;
-
-        location / {{
-            proxy_pass http://workers;
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_read_timeout 1h;  # a quiet WebSocket is not a dead one
-        }}
+{locations}
     }}
 }}
 """
 
+LOCATION = """
+        location {path} {{
+            proxy_pass http://workers{uri};
+            proxy_http_version 1.1;
+            {header}
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_read_timeout 1h;  # a quiet WebSocket is not a dead one
+        }}
+"""
+
+
+def location(path: str, *, uri: str = "", header: str = "Host $http_host") -> str:
+    """One `location` of nginx; `uri` replaces the path in what is passed on."""
+    return LOCATION.format(path=path, uri=uri, header=f"proxy_set_header {header};")
+
 
 class Nginx(ServerProcess):
-    """nginx, which shares HTTP requests and WebSockets out among `ports` of 127.0.0.1."""
+    """nginx, which shares HTTP requests and WebSockets out among `ports` of 127.0.0.1.
+
+    `locations` are made by `location`.
+    """
 
     LISTENING = re.compile(r"start worker process \d+")
 
-    def __init__(self, directory: Path, ports: Sequence[int], *, port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ports: Sequence[int],
+        *,
+        port: int = 0,
+        locations: Sequence[str] = (location("/"),),
+    ) -> None:
         super().__init__(env=dict(os.environ), port=port)
         self.directory = directory
         self.ports = ports
+        self.locations = locations
 
     @property
     def url(self) -> str:
@@ -101,6 +120,7 @@ class Nginx(ServerProcess):
                 directory=self.directory,
                 upstreams="\n".join(f"        server 127.0.0.1:{port};" for port in self.ports),
                 port=self.port,
+                locations="".join(self.locations),
             )
         )
         return [program, "-p", str(self.directory), "-c", str(configuration)]
