@@ -3,12 +3,14 @@
 ``AsyncConsumer.dispatch`` runs ``close_old_connections`` in the thread of the synchronous code
 before each handler. That function does nothing to a connection that is closed, or that is neither
 broken, nor past its age, nor due for a health check; all of this can be read from any thread.
+Connections of the event loop's own thread do not count: the visit is to another one.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from threading import get_ident
+from typing import Any, NamedTuple
 from weakref import ref
 
 from asgiref.sync import sync_to_async
@@ -17,14 +19,22 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-_known: dict[int, ref[BaseDatabaseWrapper]] = {}
+
+class _Known(NamedTuple):
+    """A connection that was opened, and the thread that it belongs to."""
+
+    connection: ref[BaseDatabaseWrapper]
+    thread: int
+
+
+_known: dict[int, _Known] = {}
 _looked = False
 
 
 def _remember(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     key = id(connection)
     if key not in _known:
-        _known[key] = ref(connection, lambda _: _known.pop(key, None))
+        _known[key] = _Known(ref(connection, lambda _: _known.pop(key, None)), get_ident())
 
 
 connection_created.connect(_remember, dispatch_uid="gcrypt_channels.databases")
@@ -55,5 +65,9 @@ async def close_old_connections() -> None:
         _looked = True
         await sync_to_async(_remember_open_connections)()
         await aclose_old_connections()
-    elif _known and any(may_be_old(each()) for each in list(_known.values())):
-        await aclose_old_connections()
+    elif _known:
+        here = get_ident()
+        if any(
+            each.thread != here and may_be_old(each.connection()) for each in list(_known.values())
+        ):
+            await aclose_old_connections()
