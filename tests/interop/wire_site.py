@@ -62,7 +62,7 @@ class Room(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         say("BEGAN", self)
         await self.accept()
-        kwargs: Any = self.scope["url_route"]["kwargs"]  # type: ignore[typeddict-item]
+        kwargs: Any = self.scope["url_route"]["kwargs"]
         await self.send_json({"room": kwargs["room"], "query": self.scope["query_string"].decode()})
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
