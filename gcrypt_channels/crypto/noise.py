@@ -9,7 +9,7 @@ ML-KEM-768. See ``docs/protocol.md``, *gcrypt.v3*. Every failure that a peer's b
 from __future__ import annotations
 
 import struct
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final, NamedTuple
 
 from ..exceptions import DecryptionFailed, LocalError
@@ -27,7 +27,9 @@ _MAX_NONCE: Final = 2**64 - 1  # reserved for rekey(), section 5.1
 _pack_nonce: Final = struct.Struct(">4xQ").pack
 
 
-class _Token(Enum):
+class _Token(IntEnum):
+    """What a message is made of; an IntEnum, because those hash without Python code."""
+
     PSK = auto()
     E = auto()
     EE = auto()
