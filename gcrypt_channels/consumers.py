@@ -81,7 +81,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
             self._gcrypt_inbox = Inbox(receive)
             self.gcrypt = facade_of(connection, self._gcrypt_inbox)
             receive = self._gcrypt_inbox.get
-        self._gcrypt_inbox.takes_gaps = True
+        self._gcrypt_inbox.has_gap_handler = True
         for group in getattr(self, "groups", None) or ():
             await self.gcrypt.join(group)
         self._use_strict_json()

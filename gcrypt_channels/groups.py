@@ -16,7 +16,7 @@ from .connection.inbox import is_reserved
 from .crypto import jsontext
 from .exceptions import LocalError
 from .hub.hub import check_group, deliver_here
-from .layers.envelope import CONTROL_GROUP, USER_GROUP, Kind
+from .layers.envelope import CONTROL_GROUP, USER_GROUP, MessageKind
 from .layers.sealed import unwrap
 from .layers.sender import send
 
@@ -33,7 +33,7 @@ async def broadcast(group: str, content: Any) -> None:
         LocalError: the group's name is empty, or one of the package's own.
     """
     _check(group)
-    await _publish(group, Kind.BROADCAST, _encode(content))
+    await _publish(group, MessageKind.BROADCAST, _encode(content))
 
 
 async def group_send(group: str, event: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ async def group_send(group: str, event: Mapping[str, Any]) -> None:
     kind = event.get("type")
     if not isinstance(kind, str) or not kind or kind[0] in "._" or is_reserved(kind):
         raise LocalError("An event needs a type that names a handler of the application's own.")
-    await _publish(group, Kind.EVENT, _encode(event))
+    await _publish(group, MessageKind.EVENT, _encode(event))
 
 
 def user_group(user: Any) -> str:
@@ -72,14 +72,14 @@ async def publish_control(message: Mapping[str, Any]) -> None:
         TryAgainLater: the channel layer is down: only this process has been told.
     """
     payload = _encode(message)
-    deliver_here(CONTROL_GROUP, Kind.CONTROL, payload)
+    deliver_here(CONTROL_GROUP, MessageKind.CONTROL, payload)
     layer = unwrap(get_channel_layer(conf.channel_layer))
     # An in-memory layer reaches no one else, and is not for the threads that revocations come from.
     if layer is not None and not isinstance(layer, InMemoryChannelLayer):
-        await send(layer, CONTROL_GROUP, Kind.CONTROL, payload)
+        await send(layer, CONTROL_GROUP, MessageKind.CONTROL, payload)
 
 
-async def _publish(group: str, kind: Kind, payload: bytes) -> None:
+async def _publish(group: str, kind: MessageKind, payload: bytes) -> None:
     layer = unwrap(get_channel_layer(conf.channel_layer))
     if layer is None:
         deliver_here(group, kind, payload)

@@ -28,7 +28,14 @@ from django.urls import include, path
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.keys import SessionKey
-from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Event, HelloReceived, Text
+from gcrypt_channels.protocol.events import (
+    Accepted,
+    Binding,
+    Closed,
+    HelloReceived,
+    SessionEvent,
+    Text,
+)
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.revocation import revocation
 from tests.communicators import Communicator
@@ -250,7 +257,7 @@ class Socket(Communicator):
         assert isinstance(answer, Text), (answer, self.end)
         return answer.data
 
-    async def event(self) -> Event | None:
+    async def event(self) -> SessionEvent | None:
         """The next event of the protocol; `None` when the WebSocket was closed, with its `end`."""
         while True:
             event = await self.receive_output()

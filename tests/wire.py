@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Event, HelloReceived
+from gcrypt_channels.protocol.events import Accepted, Binding, Closed, HelloReceived, SessionEvent
 from gcrypt_channels.protocol.secure import SecureSession
 
 KEYRING = Keyring.derive("the tests")
@@ -88,7 +88,7 @@ class Wire:
         await self.until(3)
         assert isinstance(self.opened(2)[0], Accepted)
 
-    def opened(self, first: int) -> list[Event | None]:
+    def opened(self, first: int) -> list[SessionEvent | None]:
         """What the client makes of the frames from index `first` on; it opens each once."""
         return [
             self.client.receive(event["bytes"])
@@ -107,5 +107,5 @@ class Wire:
         return self.sent[-1]
 
 
-def authentic(closed: Event | None, code: int) -> bool:
+def authentic(closed: SessionEvent | None, code: int) -> bool:
     return isinstance(closed, Closed) and closed.code == code

@@ -172,7 +172,7 @@ class ClientConnection:
         named: SessionKey = key  # not its psk: an error report prints local variables
         self._has_keys = True
         await self._write(lambda: [session.reply(named.psk, subprotocols, binding)])
-        event: events.Event | None = None
+        event: events.SessionEvent | None = None
         while not isinstance(event, events.Accepted):
             event = await self._next_event()
         self.subprotocol = event.subprotocol
@@ -242,7 +242,7 @@ class ClientConnection:
             # What came before the end may still be unread, and so may a sealed close.
             raise self._closed(error) from None
 
-    async def _next_event(self) -> events.Event | None:
+    async def _next_event(self) -> events.SessionEvent | None:
         self._check_open()
         try:
             frame = await self._socket.recv()

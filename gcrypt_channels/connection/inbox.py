@@ -37,7 +37,7 @@ class Inbox:
 
     Attributes:
         on_room: called once when the application has received an event.
-        takes_gaps: whether the application has a handler for gap events.
+        has_gap_handler: whether the application has a handler for gap events.
     """
 
     __slots__ = (
@@ -53,8 +53,8 @@ class Inbox:
         "_resume",
         "_thread",
         "_wakeup",
+        "has_gap_handler",
         "on_room",
-        "takes_gaps",
     )
 
     def __init__(
@@ -62,7 +62,7 @@ class Inbox:
     ) -> None:
         """Make the stream; ``convert`` turns what was read into an event, or ``None``."""
         self.on_room: Callable[[], None] | None = None
-        self.takes_gaps = False
+        self.has_gap_handler = False
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()  # a thread runs one loop at a time
         self._receive = receive
@@ -96,7 +96,7 @@ class Inbox:
 
         A gap that it has not received yet grows, so that gaps do not pile up.
         """
-        if not self.takes_gaps:
+        if not self.has_gap_handler:
             return
         for event in self._events or ():
             if event["type"] == GAP_EVENT and event["group"] == group:

@@ -27,7 +27,7 @@ from ..layers.envelope import (
     RESERVED,
     USER_GROUP,
     Envelope,
-    Kind,
+    MessageKind,
     expiry_of,
     group_tag,
     layer_group,
@@ -234,20 +234,20 @@ class Hub:
         except Exception:
             logger.exception("A group message could not be delivered.")
 
-    def deliver(self, group: str, kind: Kind, payload: bytes) -> None:
+    def deliver(self, group: str, kind: MessageKind, payload: bytes) -> None:
         """Deliver a verified message to local connections or to the control handler.
 
         Raises:
             DecryptionFailed: the payload is not of its kind.
         """
-        if (kind == Kind.CONTROL) != (group == CONTROL_GROUP):
+        if (kind == MessageKind.CONTROL) != (group == CONTROL_GROUP):
             raise DecryptionFailed
-        if kind == Kind.BROADCAST:
+        if kind == MessageKind.BROADCAST:
             members = iter(list(self.members.by_group.get(group, ())))
             self._broadcasts.append((group, payload.decode(), len(payload), members))
             if not self._broadcasting:
                 self._push_broadcasts()
-        elif kind == Kind.EVENT:
+        elif kind == MessageKind.EVENT:
             for connection in list(self.members.by_group.get(group, ())):
                 connection.deliver(group, json.loads(payload))  # to each a copy of its own
         elif self._tasks is not None:
@@ -322,7 +322,7 @@ def hubs() -> list[Hub]:
     return list(_hubs.values())
 
 
-def deliver_here(group: str, kind: Kind, payload: bytes) -> None:
+def deliver_here(group: str, kind: MessageKind, payload: bytes) -> None:
     """Deliver to all hubs of this process, which may run on the event loops of other threads."""
     running = asyncio.get_running_loop()
     for loop, hub in list(_hubs.items()):

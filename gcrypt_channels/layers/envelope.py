@@ -41,7 +41,7 @@ _HEADER_SIZE: Final = _TAG_SIZE + SENDER_SIZE + 2 * _INTEGER_SIZE
 _CACHED_KEYS: Final = 10_000
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What a group message is."""
 
     BROADCAST = 1  # JSON text for the clients
@@ -122,7 +122,7 @@ class Body(NamedTuple):
     is its first.
     """
 
-    kind: Kind
+    kind: MessageKind
     previous: int
     payload: bytes
 
@@ -136,7 +136,7 @@ class Body(NamedTuple):
         if len(data) < 1 + _INTEGER_SIZE:
             raise DecryptionFailed
         try:
-            kind = Kind(data[0])
+            kind = MessageKind(data[0])
         except ValueError:
             raise DecryptionFailed from None
         previous = int.from_bytes(data[1 : 1 + _INTEGER_SIZE], "big")

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from ..exceptions import DecryptionFailed
-from .envelope import Body, Envelope, Kind
+from .envelope import Body, Envelope, MessageKind
 
 CLOCK_SKEW: Final = 1_000_000_000
 """Nanoseconds by which the clocks of two servers may differ without a message being lost."""
@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     """A group message that is authentic, fresh and new."""
 
     sender: bytes
-    kind: Kind
+    kind: MessageKind
     payload: bytes
     lost: Lost | None
 

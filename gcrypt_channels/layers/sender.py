@@ -19,7 +19,7 @@ from typing import Any, Final
 from ..conf import conf
 from ..crypto.primitives import random_bytes
 from ..exceptions import TryAgainLater
-from .envelope import LAYER_TIMEOUT, SENDER_SIZE, Body, Envelope, Kind, layer_group
+from .envelope import LAYER_TIMEOUT, SENDER_SIZE, Body, Envelope, MessageKind, layer_group
 from .locks import KeyedLock
 
 MAX_GROUPS: Final = 10_000
@@ -52,7 +52,7 @@ class Sender:
         self.loop = loop
         self.locks = KeyedLock()
 
-    def seal(self, group: str, kind: Kind, payload: bytes) -> Envelope:
+    def seal(self, group: str, kind: MessageKind, payload: bytes) -> Envelope:
         """Seal the next message to ``group``; its number is spent, whatever becomes of it."""
         now = time.time_ns()
         count = self._counts.get(group)
@@ -104,7 +104,7 @@ def _forget_senders() -> None:
 os.register_at_fork(after_in_child=_forget_senders)
 
 
-async def send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
+async def send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> None:
     """Seal ``payload`` and send it to ``group`` through ``layer``.
 
     Raises:
@@ -117,7 +117,7 @@ async def send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
         raise TryAgainLater("the channel layer is down") from error
 
 
-async def _send(layer: Any, group: str, kind: Kind, payload: bytes) -> None:
+async def _send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> None:
     sender = current_sender()
     async with sender.locks(group):
         envelope = sender.seal(group, kind, payload)

@@ -9,11 +9,11 @@ __all__ = [
     "Binding",
     "Bytes",
     "Closed",
-    "Event",
     "Gap",
     "HandshakeDone",
     "HelloReceived",
     "Json",
+    "SessionEvent",
     "Text",
 ]
 
@@ -86,4 +86,6 @@ class Gap(NamedTuple):
     missed: int
 
 
-Event: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Json | Bytes | Closed | Gap
+SessionEvent: TypeAlias = (
+    HelloReceived | HandshakeDone | Accepted | Text | Json | Bytes | Closed | Gap
+)

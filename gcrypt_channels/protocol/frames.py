@@ -21,7 +21,7 @@ __all__ = [
     "MORE",
     "PADDED",
     "TYPE_BYTES",
-    "Kind",
+    "FrameKind",
     "Reassembler",
     "fragments",
     "pad",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """The low six bits of a frame's first byte."""
 
     HELLO = 0x01
@@ -71,24 +71,24 @@ _SHORT_PART: Final = 4096
 
 def serialize_hello(kid: bytes, noise_message: bytes) -> bytes:
     """Return the HELLO frame: type, kid(8), Noise message 1."""
-    return TYPE_BYTES[Kind.HELLO] + kid + noise_message
+    return TYPE_BYTES[FrameKind.HELLO] + kid + noise_message
 
 
 def parse_hello(frame: bytes) -> tuple[bytes, bytes]:
     """Return ``(kid(8), Noise message 1)``, or raise ``InvalidFrame``."""
-    if frame[:1] != TYPE_BYTES[Kind.HELLO] or len(frame) <= 1 + KID_SIZE:
+    if frame[:1] != TYPE_BYTES[FrameKind.HELLO] or len(frame) <= 1 + KID_SIZE:
         raise InvalidFrame
     return frame[1 : 1 + KID_SIZE], frame[1 + KID_SIZE :]
 
 
 def serialize_reply(noise_message: bytes) -> bytes:
     """Return the REPLY frame: type, Noise message 2."""
-    return TYPE_BYTES[Kind.REPLY] + noise_message
+    return TYPE_BYTES[FrameKind.REPLY] + noise_message
 
 
 def parse_reply(frame: bytes) -> bytes:
     """Return Noise message 2, or raise ``InvalidFrame``."""
-    if frame[:1] != TYPE_BYTES[Kind.REPLY]:
+    if frame[:1] != TYPE_BYTES[FrameKind.REPLY]:
         raise InvalidFrame
     return frame[1:]
 
@@ -121,7 +121,7 @@ def unpad(padded: bytes) -> bytes:
     return padded[:end]
 
 
-def fragments(kind: Kind, message: bytes, *, padding: bool) -> Iterator[tuple[int, bytes]]:
+def fragments(kind: FrameKind, message: bytes, *, padding: bool) -> Iterator[tuple[int, bytes]]:
     """Yield ``(first byte, plaintext)`` of each frame that carries the message, in order."""
     flags = PADDED if padding else 0
     # FRAGMENT_SIZE is a Padmé length itself, so padding its content takes one byte.
@@ -140,11 +140,11 @@ class Reassembler:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._kind: Kind | None = None
+        self._kind: FrameKind | None = None
         self._parts: list[bytes] = []
         self._size = 0
 
-    def add(self, kind: Kind, plaintext: bytes, *, more: bool) -> bytes | None:
+    def add(self, kind: FrameKind, plaintext: bytes, *, more: bool) -> bytes | None:
         """Return the message when this frame completes it, ``None`` when more follows.
 
         Raises ``InvalidFrame`` for a frame of another kind than the message that has begun and for
@@ -152,10 +152,10 @@ class Reassembler:
         """
         begun = self._kind
         if begun is None and not more:
-            if len(plaintext) > self._max_message and kind is not Kind.CONTROL:
+            if len(plaintext) > self._max_message and kind is not FrameKind.CONTROL:
                 raise MessageTooBig
             return plaintext
-        if (begun is not None and kind is not begun) or kind is Kind.CONTROL:
+        if (begun is not None and kind is not begun) or kind is FrameKind.CONTROL:
             raise InvalidFrame
         if self._size + len(plaintext) > self._max_message:
             raise MessageTooBig

@@ -13,12 +13,12 @@ from typing import Final, Literal
 from ..crypto.noise import NN_PSK0, NNHFS_PSK0, HandshakeState, Pattern
 from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
-from .events import Accepted, Binding, Bytes, Closed, Event, Gap, HelloReceived, Text
+from .events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, SessionEvent, Text
 from .frames import (
     DEFAULT_MAX_MESSAGE,
     FRAGMENT_SIZE,
     KID_SIZE,
-    Kind,
+    FrameKind,
     parse_hello,
     parse_reply,
     serialize_hello,
@@ -124,7 +124,7 @@ class SecureSession:
 
     # Receiving
 
-    def receive(self, frame: bytes | str) -> Event | None:
+    def receive(self, frame: bytes | str) -> SessionEvent | None:
         """Return what a frame means: ``None`` for a fragment or an unknown control message.
 
         Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session, but for the close
@@ -143,7 +143,7 @@ class SecureSession:
             self._enter(State.FAILED)
             raise
 
-    def _receive_handshake(self, frame: bytes) -> Event:
+    def _receive_handshake(self, frame: bytes) -> SessionEvent:
         if Step.HELLO in self._may_receive:
             self._hello = parse_hello(frame)
             self._received(Step.HELLO)
@@ -156,9 +156,9 @@ class SecureSession:
         self._received(Step.REPLY)
         return done
 
-    def _receive_transport(self, frame: bytes, transport: Transport) -> Event | None:
+    def _receive_transport(self, frame: bytes, transport: Transport) -> SessionEvent | None:
         kind, message = transport.open(frame)
-        if kind is Kind.CONTROL and message is not None:
+        if kind is FrameKind.CONTROL and message is not None:
             control = messages.parse_control(message)
             self._received(_CONTROL_STEPS[type(control)])
             if isinstance(control, Accepted) and control.subprotocol not in (None, *self._offered):
@@ -167,7 +167,7 @@ class SecureSession:
         self._received(Step.DATA)
         if message is None:
             return None
-        return Text(messages.decode_text(message)) if kind is Kind.TEXT else Bytes(message)
+        return Text(messages.decode_text(message)) if kind is FrameKind.TEXT else Bytes(message)
 
     # Sending
 
@@ -180,9 +180,9 @@ class SecureSession:
         """
         transport = self._transport_for(Step.DATA)
         if isinstance(data, str):
-            kind, message = Kind.TEXT, messages.encode_text(data)
+            kind, message = FrameKind.TEXT, messages.encode_text(data)
         else:
-            kind, message = Kind.BINARY, data
+            kind, message = FrameKind.BINARY, data
         if len(message) > self.peer_max_message:
             raise MessageTooBig
         return transport.seal(kind, message)
@@ -207,7 +207,7 @@ class SecureSession:
         transport = self._transport_for(step)
         if len(message) >= FRAGMENT_SIZE:
             raise LocalError("a control message has to fit into one frame")
-        frames = transport.seal(Kind.CONTROL, message)
+        frames = transport.seal(FrameKind.CONTROL, message)
         self._enter(self._may_send[step])
         return frames
 

@@ -16,7 +16,7 @@ from .frames import (
     MORE,
     PADDED,
     TYPE_BYTES,
-    Kind,
+    FrameKind,
     Reassembler,
     fragments,
     unpad,
@@ -27,7 +27,7 @@ __all__ = ["REKEY_INTERVAL", "Transport"]
 REKEY_INTERVAL: Final = 65_536
 """Each direction gets a new key after this many frames."""
 
-_KINDS: Final = {int(kind): kind for kind in (Kind.TEXT, Kind.BINARY, Kind.CONTROL)}
+_KINDS: Final = {int(kind): kind for kind in (FrameKind.TEXT, FrameKind.BINARY, FrameKind.CONTROL)}
 
 
 class Transport:
@@ -54,7 +54,7 @@ class Transport:
         self._rekey_interval = rekey_interval
         self._reassembler = Reassembler(max_message)
 
-    def seal(self, kind: Kind, message: bytes) -> list[bytes]:
+    def seal(self, kind: FrameKind, message: bytes) -> list[bytes]:
         """Return the frames that carry a message, to be sent in this order."""
         if len(message) <= FRAGMENT_SIZE and not self._padding:
             return [self._seal_frame(kind, message)]
@@ -63,7 +63,7 @@ class Transport:
             for first, plaintext in fragments(kind, message, padding=self._padding)
         ]
 
-    def open(self, frame: bytes) -> tuple[Kind, bytes | None]:
+    def open(self, frame: bytes) -> tuple[FrameKind, bytes | None]:
         """Return the kind of a frame and the message it completes, ``None`` when more follows.
 
         Raises ``InvalidFrame`` or ``MessageTooBig``.

@@ -469,7 +469,7 @@ async def test_events_for_the_consumer_come_in_turn() -> None:
 async def test_past_the_inbox_events_are_dropped_and_counted_in_a_gap() -> None:
     application = Application(reads=False)
     server, connection = await connected(application)
-    connection.inbox.takes_gaps = True
+    connection.inbox.has_gap_handler = True
     for number in range(CAPACITY + 5):
         connection.deliver("news", {"type": "news", "n": number})
     application.done.set()

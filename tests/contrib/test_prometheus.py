@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
 from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.layers.envelope import Kind, layer_group
+from gcrypt_channels.layers.envelope import MessageKind, layer_group
 from gcrypt_channels.layers.sender import current_sender
 from gcrypt_channels.protocol.profiles import Profile
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
@@ -109,7 +109,7 @@ async def test_what_becomes_of_group_messages_is_counted(registry: CollectorRegi
 
     layer: Any = channel_layers["default"]
     await layer.group_send(layer_group("room"), {"type": "gcrypt.layer", "data": "forged"})
-    current_sender().seal("room", Kind.BROADCAST, b"1")  # and the layer loses it
+    current_sender().seal("room", MessageKind.BROADCAST, b"1")  # and the layer loses it
     await broadcast("room", 2)
     for member in members:
         await member.receive_from()

@@ -29,10 +29,10 @@ from gcrypt_channels.protocol.events import (
     Binding,
     Bytes,
     Closed,
-    Event,
     Gap,
     HandshakeDone,
     HelloReceived,
+    SessionEvent,
     Text,
 )
 from gcrypt_channels.protocol.frames import padme
@@ -217,7 +217,7 @@ class Play:
         assert earlier == [None] * len(earlier)
         assert last == self._event(step)
 
-    def _event(self, step: Vector) -> Event | None:
+    def _event(self, step: Vector) -> SessionEvent | None:
         match step["event"]:
             case "hello":
                 return HelloReceived(self.kid)

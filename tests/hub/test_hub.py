@@ -16,7 +16,7 @@ from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.hub import hub, subscription
 from gcrypt_channels.hub.hub import Hub, current_hub
-from gcrypt_channels.layers.envelope import CONTROL_GROUP, Kind, layer_group
+from gcrypt_channels.layers.envelope import CONTROL_GROUP, MessageKind, layer_group
 from gcrypt_channels.layers.sender import Sender
 from gcrypt_channels.sessions.login import NOBODY
 from tests.channel_layers import LAYERS, REDIS_LAYERS, Config
@@ -349,7 +349,7 @@ async def inject(process: Process, message: dict[str, Any], group: str = "room")
     await process.layer.group_send(layer_group(group), message)
 
 
-def captured(process: Process, group: str, kind: Kind, payload: bytes) -> dict[str, Any]:
+def captured(process: Process, group: str, kind: MessageKind, payload: bytes) -> dict[str, Any]:
     """A genuine message of another process, as it would go into the layer."""
     return process.peer.seal(group, kind, payload).serialize()
 
@@ -358,22 +358,22 @@ async def test_no_bad_message_reaches_a_handler_or_ends_anything(
     attacked: tuple[Process, Member], caplog: pytest.LogCaptureFixture
 ) -> None:
     process, member = attacked
-    first = captured(process, "room", Kind.BROADCAST, b'"first"')
+    first = captured(process, "room", MessageKind.BROADCAST, b'"first"')
     await inject(process, first)
     bad: list[dict[str, Any]] = [
         {"type": "chat.message", "text": "plaintext"},
         {"type": "gcrypt.layer", "data": "no base64"},
         {"type": "gcrypt.layer", "data": first["data"][:-8] + "AAAAAAA="},
         {"no type": "at all"},
-        captured(process, "hall", Kind.BROADCAST, b'"foreign"'),
-        captured(process, "room", Kind.CONTROL, b'{"op":"forged"}'),
-        captured(process, CONTROL_GROUP, Kind.BROADCAST, b'"for everyone"'),
+        captured(process, "hall", MessageKind.BROADCAST, b'"foreign"'),
+        captured(process, "room", MessageKind.CONTROL, b'{"op":"forged"}'),
+        captured(process, CONTROL_GROUP, MessageKind.BROADCAST, b'"for everyone"'),
         first,  # replayed
         first,
     ]
     for message in bad:
         await inject(process, message)
-    await inject(process, captured(process, "room", Kind.BROADCAST, b'"last"'))
+    await inject(process, captured(process, "room", MessageKind.BROADCAST, b'"last"'))
     assert await member.until(2) == [
         ("push", "room", '"first"', 7),
         ("push", "room", '"last"', 6),
@@ -387,7 +387,7 @@ async def test_a_stale_message_is_dropped(
     attacked: tuple[Process, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, member = attacked
-    message = captured(process, "room", Kind.BROADCAST, b'"old"')
+    message = captured(process, "room", MessageKind.BROADCAST, b'"old"')
     monkeypatch.setattr(process.hub, "_layer_expiry", 0)
     await inject(process, message)
     await _until(lambda: process.hub.dropped == 1)
@@ -398,7 +398,7 @@ async def test_what_was_on_its_way_when_the_last_member_left_is_no_attack(
     attacked: tuple[Process, Member],
 ) -> None:
     process, member = attacked
-    message = captured(process, "room", Kind.BROADCAST, b'"late"')
+    message = captured(process, "room", MessageKind.BROADCAST, b'"late"')
     await process.leave(member, "room")
     process.hub._on_layer_message(message)
     assert process.hub.dropped == 0
@@ -420,7 +420,7 @@ async def test_a_control_message_is_handled_once_by_every_process(
 ) -> None:
     members = [await each.connect(session_id="s") for each in processes]
     for payload in (b'{"op":"unknown"}', b'{"op":"revoke"}', revocation(1)):
-        message = captured(processes[0], CONTROL_GROUP, Kind.CONTROL, payload)
+        message = captured(processes[0], CONTROL_GROUP, MessageKind.CONTROL, payload)
         await inject(processes[0], message, CONTROL_GROUP)
     for member in members:
         assert await member.until(1) == [("abort", 4401, "reason 1")]
@@ -563,8 +563,8 @@ async def test_while_the_layer_is_down_joining_says_so_and_afterwards_all_is_wel
     failing.down = False
     await _until(lambda: is_up(process))
     await process.join(member, "hall")
-    await inject(process, captured(process, "room", Kind.BROADCAST, b"1"))
-    await inject(process, captured(process, "hall", Kind.BROADCAST, b"2"), "hall")
+    await inject(process, captured(process, "room", MessageKind.BROADCAST, b"1"))
+    await inject(process, captured(process, "hall", MessageKind.BROADCAST, b"2"), "hall")
     assert await member.until(2) == [("push", "room", "1", 1), ("push", "hall", "2", 1)]
     await _until(lambda: "works again" in caplog.text)
     assert caplog.text.count("The channel layer is down") == 1
@@ -582,7 +582,9 @@ async def test_a_layer_that_is_down_from_the_start_holds_up_no_connection(
         await process.join(member, "room")
     failing.down = False
     await _until(lambda: is_up(process))
-    await inject(process, captured(process, "gcrypt.user.1", Kind.BROADCAST, b"1"), "gcrypt.user.1")
+    await inject(
+        process, captured(process, "gcrypt.user.1", MessageKind.BROADCAST, b"1"), "gcrypt.user.1"
+    )
     assert await member.until(1) == [("push", "gcrypt.user.1", "1", 1)]
     await process.disconnect(member)
 
@@ -632,7 +634,7 @@ async def test_a_membership_that_the_layer_forgot_is_renewed(
     member = await process.connect("room")
     failing.groups.clear()  # as a Redis that was restarted within a retry of its client
     await _until(lambda: layer_group("room") in failing.groups)
-    await inject(process, captured(process, "room", Kind.BROADCAST, b"1"))
+    await inject(process, captured(process, "room", MessageKind.BROADCAST, b"1"))
     assert await member.until(1) == [("push", "room", "1", 1)]
     await process.disconnect(member)
 
@@ -655,7 +657,7 @@ async def test_what_the_serializer_of_the_layer_cannot_read_is_dropped_like_a_fo
     process = Process(failing)
     member = await process.connect("room")
     failing.queues["channel"].put_nowait(ValueError("extra data"))
-    await inject(process, captured(process, "room", Kind.BROADCAST, b"1"))
+    await inject(process, captured(process, "room", MessageKind.BROADCAST, b"1"))
     assert await member.until(1) == [("push", "room", "1", 1)]
     assert process.hub.dropped == 1
     assert is_up(process)

@@ -20,7 +20,7 @@ from gcrypt_channels import (
     GcryptMiddleware,
 )
 from gcrypt_channels.hub.sweep import MAX_FAILURES
-from gcrypt_channels.layers.envelope import CONTROL_GROUP, Kind
+from gcrypt_channels.layers.envelope import CONTROL_GROUP, MessageKind
 from gcrypt_channels.layers.sender import send
 from gcrypt_channels.sessions import store as session_stores
 from tests.visitors import IN_DATABASE, Quiet, Visitor, announced, site, sweep_now
@@ -45,9 +45,9 @@ async def test_a_control_message_that_was_lost_is_made_up_for(
 
     with monkeypatch.context() as loss:
         loss.setattr(layer, "group_send", lose)
-        await send(layer, CONTROL_GROUP, Kind.CONTROL, b'{"op": "of another process"}')
+        await send(layer, CONTROL_GROUP, MessageKind.CONTROL, b'{"op": "of another process"}')
     await execute("DELETE FROM django_session")
-    await send(layer, CONTROL_GROUP, Kind.CONTROL, b'{"op": "of another process"}')
+    await send(layer, CONTROL_GROUP, MessageKind.CONTROL, b'{"op": "of another process"}')
     assert await socket.closed() == (4401, "session ended")
 
 

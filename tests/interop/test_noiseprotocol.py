@@ -14,10 +14,10 @@ from gcrypt_channels.protocol.events import (
     Binding,
     Bytes,
     Closed,
-    Event,
     Gap,
     HandshakeDone,
     HelloReceived,
+    SessionEvent,
     Text,
 )
 from gcrypt_channels.protocol.profiles import V2, V3, SecureProfile, is_available
@@ -129,7 +129,7 @@ def test_ten_thousand_frames_each_way_over_three_rekeys(
             data = next(to_us)
             plaintext = data.encode() if isinstance(data, str) else data
             frame = peer.seal(TEXT if isinstance(data, str) else BINARY, plaintext)
-            expected: Event = Text(data) if isinstance(data, str) else Bytes(data)
+            expected: SessionEvent = Text(data) if isinstance(data, str) else Bytes(data)
             assert ours.receive(frame) == expected
             received += 1
         else:

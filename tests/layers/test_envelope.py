@@ -13,7 +13,7 @@ from gcrypt_channels.crypto.primitives import AesGcm, hkdf, sha256
 from gcrypt_channels.exceptions import DecryptionFailed
 from gcrypt_channels.keys import purpose_secret
 from gcrypt_channels.layers import envelope as envelopes
-from gcrypt_channels.layers.envelope import Body, Envelope, Kind
+from gcrypt_channels.layers.envelope import Body, Envelope, MessageKind
 
 SENDER = os.urandom(16)
 SENT = 1_800_000_000_000_000_000
@@ -42,7 +42,7 @@ def test_the_format_is_the_documented_one(settings: Any) -> None:
 
 
 def test_a_body_says_its_kind_and_what_came_before() -> None:
-    body = Body(Kind.EVENT, 1, b"payload")
+    body = Body(MessageKind.EVENT, 1, b"payload")
     assert body.serialize() == b"\x02" + bytes(7) + b"\x01" + b"payload"
     assert Body.parse(body.serialize()) == body
 

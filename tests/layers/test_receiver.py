@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gcrypt_channels.exceptions import DecryptionFailed
 from gcrypt_channels.layers import receiver as receiving
 from gcrypt_channels.layers import sender as sending
-from gcrypt_channels.layers.envelope import Envelope, Kind
+from gcrypt_channels.layers.envelope import Envelope, MessageKind
 from gcrypt_channels.layers.receiver import Lost, Opened, Receiver
 from gcrypt_channels.layers.sender import Sender
 from tests.clock import Clock
@@ -54,8 +54,8 @@ class Member:
 def test_a_message_is_opened_as_what_was_sealed(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
     for number in range(3):
-        opened = member.open(sender.seal("room", Kind.EVENT, b"payload %d" % number))
-        assert opened == (sender.id, Kind.EVENT, b"payload %d" % number, None)
+        opened = member.open(sender.seal("room", MessageKind.EVENT, b"payload %d" % number))
+        assert opened == (sender.id, MessageKind.EVENT, b"payload %d" % number, None)
 
 
 # Freshness
@@ -63,7 +63,7 @@ def test_a_message_is_opened_as_what_was_sealed(clock: Clock, sender: Sender) ->
 
 def test_a_replay_is_dropped(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
-    messages = [sender.seal("room", Kind.BROADCAST, b"%d" % number) for number in range(3)]
+    messages = [sender.seal("room", MessageKind.BROADCAST, b"%d" % number) for number in range(3)]
     for data in messages:
         member.open(data)
     for data in messages:
@@ -75,7 +75,7 @@ def test_a_replay_to_a_process_that_left_and_joined_again_is_dropped(
     clock: Clock, sender: Sender
 ) -> None:
     member = Member(clock)
-    data = sender.seal("room", Kind.BROADCAST, b"payload")
+    data = sender.seal("room", MessageKind.BROADCAST, b"payload")
     member.open(data)
     again = Member(clock, member.receiver)
     with pytest.raises(DecryptionFailed):
@@ -83,7 +83,7 @@ def test_a_replay_to_a_process_that_left_and_joined_again_is_dropped(
 
 
 def test_a_replay_to_a_process_that_joined_later_is_dropped(clock: Clock, sender: Sender) -> None:
-    data = sender.seal("room", Kind.BROADCAST, b"payload")
+    data = sender.seal("room", MessageKind.BROADCAST, b"payload")
     clock.pass_seconds(2)
     with pytest.raises(DecryptionFailed):
         Member(clock).open(data)
@@ -94,7 +94,7 @@ def test_a_message_from_another_time_is_dropped(
     clock: Clock, sender: Sender, seconds: float
 ) -> None:
     member = Member(clock)
-    data = sender.seal("room", Kind.BROADCAST, b"payload")
+    data = sender.seal("room", MessageKind.BROADCAST, b"payload")
     clock.pass_seconds(seconds)
     with pytest.raises(DecryptionFailed):
         member.open(data)
@@ -102,7 +102,9 @@ def test_a_message_from_another_time_is_dropped(
 
 def test_a_dropped_message_leaves_the_next_one_welcome(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
-    first, second = (sender.seal("room", Kind.BROADCAST, b"%d" % number) for number in range(2))
+    first, second = (
+        sender.seal("room", MessageKind.BROADCAST, b"%d" % number) for number in range(2)
+    )
     with pytest.raises(DecryptionFailed):
         member.open(second._replace(ciphertext=second.ciphertext[::-1]))
     assert member.missed(first) == 0
@@ -122,11 +124,11 @@ def test_every_loss_that_is_followed_by_a_message_is_told_and_none_falsely(
             patch.setattr(module, "time", clock)
         sender = make_sender()
         for _ in range(joins_after):
-            sender.seal("room", Kind.BROADCAST, b"")
+            sender.seal("room", MessageKind.BROADCAST, b"")
         member = Member(clock)
         is_new, missing = True, 0
         for is_lost in lost:
-            data = sender.seal("room", Kind.BROADCAST, b"")
+            data = sender.seal("room", MessageKind.BROADCAST, b"")
             if is_lost:
                 missing += 1
                 continue
@@ -138,13 +140,13 @@ def test_every_loss_that_is_followed_by_a_message_is_told_and_none_falsely(
 
 def test_a_connection_is_told_of_what_it_missed_alone(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
-    member.open(sender.seal("room", Kind.BROADCAST, b"0"))
+    member.open(sender.seal("room", MessageKind.BROADCAST, b"0"))
     early = clock.time_ns()
-    sender.seal("room", Kind.BROADCAST, b"1")
+    sender.seal("room", MessageKind.BROADCAST, b"1")
     between = clock.time_ns()
-    sender.seal("room", Kind.BROADCAST, b"2")
+    sender.seal("room", MessageKind.BROADCAST, b"2")
     late = clock.time_ns()
-    lost = member.open(sender.seal("room", Kind.BROADCAST, b"3")).lost
+    lost = member.open(sender.seal("room", MessageKind.BROADCAST, b"3")).lost
     assert lost is not None
     assert lost.since(member.joined_at) == 2
     assert lost.since(early) == 1  # at least: when the first was sent is not known here
@@ -154,21 +156,21 @@ def test_a_connection_is_told_of_what_it_missed_alone(clock: Clock, sender: Send
 
 def test_what_was_sent_while_nobody_was_here_is_no_gap(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
-    member.open(sender.seal("room", Kind.BROADCAST, b"0"))
-    sender.seal("room", Kind.BROADCAST, b"1")
+    member.open(sender.seal("room", MessageKind.BROADCAST, b"0"))
+    sender.seal("room", MessageKind.BROADCAST, b"1")
     again = Member(clock, member.receiver)
-    assert again.missed(sender.seal("room", Kind.BROADCAST, b"2")) == 0
-    sender.seal("room", Kind.BROADCAST, b"3")
-    assert again.missed(sender.seal("room", Kind.BROADCAST, b"4")) == 1
+    assert again.missed(sender.seal("room", MessageKind.BROADCAST, b"2")) == 0
+    sender.seal("room", MessageKind.BROADCAST, b"3")
+    assert again.missed(sender.seal("room", MessageKind.BROADCAST, b"4")) == 1
 
 
 def test_what_was_lost_right_after_joining_again_is_told(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
-    member.open(sender.seal("room", Kind.BROADCAST, b"0"))
-    sender.seal("room", Kind.BROADCAST, b"1")
+    member.open(sender.seal("room", MessageKind.BROADCAST, b"0"))
+    sender.seal("room", MessageKind.BROADCAST, b"1")
     again = Member(clock, member.receiver)
-    sender.seal("room", Kind.BROADCAST, b"2")
-    assert again.missed(sender.seal("room", Kind.BROADCAST, b"3")) == 1
+    sender.seal("room", MessageKind.BROADCAST, b"2")
+    assert again.missed(sender.seal("room", MessageKind.BROADCAST, b"3")) == 1
 
 
 def test_forgetting_senders_makes_no_false_gap_and_admits_no_replay(
@@ -177,7 +179,7 @@ def test_forgetting_senders_makes_no_false_gap_and_admits_no_replay(
     monkeypatch.setattr(receiving, "MAX_SEEN", 10)
     senders = [make_sender() for _ in range(30)]
     member = Member(clock)
-    old = [each.seal("room", Kind.BROADCAST, b"") for each in senders]
+    old = [each.seal("room", MessageKind.BROADCAST, b"") for each in senders]
     assert [member.missed(data) for data in old] == [0] * 30
     replayed_in_vain = 0
     for data in old:
@@ -186,11 +188,11 @@ def test_forgetting_senders_makes_no_false_gap_and_admits_no_replay(
         except DecryptionFailed:
             replayed_in_vain += 1
     assert replayed_in_vain == 30
-    fresh = [each.seal("room", Kind.BROADCAST, b"") for each in senders]
+    fresh = [each.seal("room", MessageKind.BROADCAST, b"") for each in senders]
     assert [member.missed(data) for data in fresh] == [0] * 30
     assert len(member.receiver._seen) == 10
-    senders[0].seal("room", Kind.BROADCAST, b"")
-    assert member.missed(senders[0].seal("room", Kind.BROADCAST, b"")) == 1
+    senders[0].seal("room", MessageKind.BROADCAST, b"")
+    assert member.missed(senders[0].seal("room", MessageKind.BROADCAST, b"")) == 1
 
 
 def test_a_loss_says_the_least_that_is_certain() -> None:

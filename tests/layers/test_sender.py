@@ -12,7 +12,7 @@ from gcrypt_channels.crypto.primitives import AesGcm
 from gcrypt_channels.exceptions import TryAgainLater
 from gcrypt_channels.layers import envelope
 from gcrypt_channels.layers import sender as sending
-from gcrypt_channels.layers.envelope import Envelope, Kind
+from gcrypt_channels.layers.envelope import Envelope, MessageKind
 from gcrypt_channels.layers.receiver import Opened, Receiver
 from gcrypt_channels.layers.sender import Sender, send
 
@@ -55,7 +55,7 @@ def test_no_two_messages_share_key_and_nonce(monkeypatch: pytest.MonkeyPatch) ->
     identities = set()
     for number in range(100):
         for each in senders:
-            each.seal(f"room {number % 5}", Kind.BROADCAST, b"")
+            each.seal(f"room {number % 5}", MessageKind.BROADCAST, b"")
             identities.add(each.id)
     assert len(used) == 200
     assert len(identities) > 2  # past the limit of groups, a sender begins anew
@@ -79,7 +79,7 @@ class SlowLayer:
 async def test_concurrent_messages_reach_the_layer_in_the_order_of_their_numbers() -> None:
     slow = SlowLayer()
     await asyncio.gather(
-        *(send(slow, "room", Kind.BROADCAST, b"%d" % number) for number in range(20))
+        *(send(slow, "room", MessageKind.BROADCAST, b"%d" % number) for number in range(20))
     )
     opened = open_all(slow.sent)
     assert [each.payload for each in opened] == [b"%d" % number for number in range(20)]
@@ -100,13 +100,13 @@ class BrokenLayer:
 
 async def test_a_layer_that_fails_is_one_clear_error_and_a_gap() -> None:
     broken = BrokenLayer()
-    await send(broken, "room", Kind.BROADCAST, b"0")
+    await send(broken, "room", MessageKind.BROADCAST, b"0")
     broken.error = OSError("connection refused")
     with pytest.raises(TryAgainLater) as caught:
-        await send(broken, "room", Kind.BROADCAST, b"1")
+        await send(broken, "room", MessageKind.BROADCAST, b"1")
     assert caught.value.reason == "the channel layer is down"
     broken.error = None
-    await send(broken, "room", Kind.BROADCAST, b"2")
+    await send(broken, "room", MessageKind.BROADCAST, b"2")
     opened = open_all(broken.sent)
     assert [each.payload for each in opened] == [b"0", b"2"]
     assert opened[1].lost is not None
@@ -121,7 +121,7 @@ async def test_a_layer_that_hangs_is_given_up_for_all_who_wait(
 
     monkeypatch.setattr(sending, "LAYER_TIMEOUT", 0.01)
     results = await asyncio.gather(
-        *(send(HangingLayer(), "room", Kind.BROADCAST, b"") for _ in range(5)),
+        *(send(HangingLayer(), "room", MessageKind.BROADCAST, b"") for _ in range(5)),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [TryAgainLater] * 5
@@ -132,7 +132,7 @@ def test_one_loop_after_another_continues_the_same_sender() -> None:
     """As in a WSGI view: each `async_to_sync` makes an event loop in a thread of its own."""
     broken = BrokenLayer()
     for number in range(5):
-        async_to_sync(send)(broken, "room", Kind.BROADCAST, b"%d" % number)
+        async_to_sync(send)(broken, "room", MessageKind.BROADCAST, b"%d" % number)
     opened = open_all(broken.sent)
     assert len({each.sender for each in opened}) == 1
     assert [each.payload for each in opened] == [b"%d" % number for number in range(5)]
@@ -148,7 +148,9 @@ def test_threads_that_send_at_once_have_senders_of_their_own() -> None:
 
     meeting = MeetingLayer()
     threads = [
-        threading.Thread(target=async_to_sync(send), args=(meeting, "room", Kind.BROADCAST, b""))
+        threading.Thread(
+            target=async_to_sync(send), args=(meeting, "room", MessageKind.BROADCAST, b"")
+        )
         for _ in range(4)
     ]
     for thread in threads:

@@ -13,7 +13,7 @@ from gcrypt_channels.protocol.frames import (
     MORE,
     PADDED,
     TYPE_BYTES,
-    Kind,
+    FrameKind,
     Reassembler,
     fragments,
     pad,
@@ -29,7 +29,7 @@ KID = bytes(range(8))
 
 
 def test_the_first_bytes_are_those_of_the_protocol() -> None:
-    assert {kind.name: int(kind) for kind in Kind} == {
+    assert {kind.name: int(kind) for kind in FrameKind} == {
         "HELLO": 0x01,
         "REPLY": 0x02,
         "TEXT": 0x10,
@@ -119,7 +119,7 @@ def test_what_is_not_padded_is_refused(padded: bytes) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_fragments_are_as_long_as_they_may_be(times: int, extra: int, padding: bool) -> None:
     message = bytes(times * FRAGMENT_SIZE + extra)
-    parts = list(fragments(Kind.BINARY, message, padding=padding))
+    parts = list(fragments(FrameKind.BINARY, message, padding=padding))
     contents = [unpad(plaintext) if padding else plaintext for _, plaintext in parts]
     assert b"".join(contents) == message
     assert all(len(plaintext) <= FRAGMENT_SIZE for _, plaintext in parts)
@@ -128,14 +128,14 @@ def test_fragments_are_as_long_as_they_may_be(times: int, extra: int, padding: b
     assert 0 < len(contents[-1]) <= size
     flags = PADDED if padding else 0
     assert [first for first, _ in parts] == [
-        *[Kind.BINARY | flags | MORE] * (len(parts) - 1),
-        Kind.BINARY | flags,
+        *[FrameKind.BINARY | flags | MORE] * (len(parts) - 1),
+        FrameKind.BINARY | flags,
     ]
 
 
 @pytest.mark.parametrize(("padding", "only"), [(False, (0x10, b"")), (True, (0x50, b"\x80"))])
 def test_an_empty_message_is_one_frame(padding: bool, only: tuple[int, bytes]) -> None:
-    assert list(fragments(Kind.TEXT, b"", padding=padding)) == [only]
+    assert list(fragments(FrameKind.TEXT, b"", padding=padding)) == [only]
 
 
 # Reassembly
@@ -143,8 +143,8 @@ def test_an_empty_message_is_one_frame(padding: bool, only: tuple[int, bytes]) -
 
 def test_a_message_in_one_frame_passes() -> None:
     reassembler = Reassembler(5)
-    assert reassembler.add(Kind.TEXT, b"", more=False) == b""
-    assert reassembler.add(Kind.BINARY, b"12345", more=False) == b"12345"
+    assert reassembler.add(FrameKind.TEXT, b"", more=False) == b""
+    assert reassembler.add(FrameKind.BINARY, b"12345", more=False) == b"12345"
 
 
 @given(st.lists(st.lists(st.binary(max_size=5), min_size=1, max_size=5)))
@@ -152,16 +152,22 @@ def test_fragments_are_joined_message_by_message(messages: list[list[bytes]]) ->
     reassembler = Reassembler(25)
     for *parts, last in messages:
         for part in parts:
-            assert reassembler.add(Kind.BINARY, part, more=True) is None
-        assert reassembler.add(Kind.BINARY, last, more=False) == b"".join([*parts, last])
+            assert reassembler.add(FrameKind.BINARY, part, more=True) is None
+        assert reassembler.add(FrameKind.BINARY, last, more=False) == b"".join([*parts, last])
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(Kind.TEXT, Kind.BINARY), (Kind.BINARY, Kind.TEXT), (Kind.TEXT, Kind.CONTROL)],
+    [
+        (FrameKind.TEXT, FrameKind.BINARY),
+        (FrameKind.BINARY, FrameKind.TEXT),
+        (FrameKind.TEXT, FrameKind.CONTROL),
+    ],
 )
 @pytest.mark.parametrize("more", [False, True])
-def test_fragments_of_another_kind_are_refused(first: Kind, second: Kind, more: bool) -> None:
+def test_fragments_of_another_kind_are_refused(
+    first: FrameKind, second: FrameKind, more: bool
+) -> None:
     reassembler = Reassembler(10)
     reassembler.add(first, b"a", more=True)
     with pytest.raises(InvalidFrame):
@@ -169,23 +175,23 @@ def test_fragments_of_another_kind_are_refused(first: Kind, second: Kind, more: 
 
 
 def test_control_messages_are_not_fragmented_and_not_limited() -> None:
-    assert Reassembler(1).add(Kind.CONTROL, b"longer", more=False) == b"longer"
+    assert Reassembler(1).add(FrameKind.CONTROL, b"longer", more=False) == b"longer"
     with pytest.raises(InvalidFrame):
-        Reassembler(100).add(Kind.CONTROL, b"{", more=True)
+        Reassembler(100).add(FrameKind.CONTROL, b"{", more=True)
 
 
 def test_the_limit_holds_for_one_frame_and_for_the_sum_of_fragments() -> None:
     with pytest.raises(MessageTooBig):
-        Reassembler(3).add(Kind.TEXT, b"1234", more=False)
+        Reassembler(3).add(FrameKind.TEXT, b"1234", more=False)
     with pytest.raises(MessageTooBig):
-        Reassembler(3).add(Kind.TEXT, b"1234", more=True)
+        Reassembler(3).add(FrameKind.TEXT, b"1234", more=True)
     reassembler = Reassembler(3)
     for _ in range(3):
-        reassembler.add(Kind.TEXT, b"1", more=True)
-    assert reassembler.add(Kind.TEXT, b"", more=False) == b"111"
-    reassembler.add(Kind.TEXT, b"123", more=True)
+        reassembler.add(FrameKind.TEXT, b"1", more=True)
+    assert reassembler.add(FrameKind.TEXT, b"", more=False) == b"111"
+    reassembler.add(FrameKind.TEXT, b"123", more=True)
     with pytest.raises(MessageTooBig):
-        reassembler.add(Kind.TEXT, b"4", more=False)
+        reassembler.add(FrameKind.TEXT, b"4", more=False)
 
 
 @given(st.lists(st.integers(0, 5000), max_size=20), st.integers(0, 5000))
@@ -194,10 +200,10 @@ def test_fragments_of_any_length_are_joined(lengths: list[int], last: int) -> No
     message = bytes(range(256)) * 500
     start = 0
     for length in lengths:
-        assert reassembler.add(Kind.TEXT, message[start : start + length], more=True) is None
+        assert reassembler.add(FrameKind.TEXT, message[start : start + length], more=True) is None
         start += length
     end = start + last
-    assert reassembler.add(Kind.TEXT, message[start:end], more=False) == message[:end]
+    assert reassembler.add(FrameKind.TEXT, message[start:end], more=False) == message[:end]
 
 
 @pytest.mark.parametrize(("part", "bound"), [(b"", 10_000), (b"x", 100_000)])
@@ -205,7 +211,7 @@ def test_many_short_fragments_take_no_more_memory_than_their_bytes(part: bytes, 
     reassembler = Reassembler(100_000)
     tracemalloc.start()
     for _ in range(50_000):
-        reassembler.add(Kind.BINARY, bytes(part), more=True)
+        reassembler.add(FrameKind.BINARY, bytes(part), more=True)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < bound

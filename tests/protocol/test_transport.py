@@ -11,7 +11,7 @@ from gcrypt_channels.protocol.frames import (
     MAX_TRANSPORT_PLAINTEXT,
     MORE,
     PADDED,
-    Kind,
+    FrameKind,
     padme,
 )
 from gcrypt_channels.protocol.transport import REKEY_INTERVAL, Transport
@@ -39,12 +39,12 @@ def sealed(first: int, plaintext: bytes) -> bytes:
     return bytes([first]) + CipherState(KEYS[0]).encrypt_with_ad(bytes([first]), plaintext)
 
 
-KINDS = st.sampled_from([Kind.TEXT, Kind.BINARY, Kind.CONTROL])
+KINDS = st.sampled_from([FrameKind.TEXT, FrameKind.BINARY, FrameKind.CONTROL])
 
 
 @given(st.lists(st.tuples(KINDS, st.binary())), st.booleans(), st.integers(1, 5))
 def test_messages_arrive_as_they_were(
-    messages: list[tuple[Kind, bytes]], padding: bool, rekey_interval: int
+    messages: list[tuple[FrameKind, bytes]], padding: bool, rekey_interval: int
 ) -> None:
     sender, receiver = pair(padding=padding, rekey_interval=rekey_interval)
     for kind, message in messages:
@@ -54,39 +54,39 @@ def test_messages_arrive_as_they_were(
 
 def test_a_frame_is_the_type_and_the_sealed_plaintext() -> None:
     sender, _ = pair()
-    assert sender.seal(Kind.TEXT, b"hi") == [sealed(0x10, b"hi")]
+    assert sender.seal(FrameKind.TEXT, b"hi") == [sealed(0x10, b"hi")]
 
 
 def test_a_long_message_is_cut_and_joined() -> None:
     message = bytes(range(256)) * 896
     sender, receiver = pair()
-    first, second = sender.seal(Kind.BINARY, message)
+    first, second = sender.seal(FrameKind.BINARY, message)
     assert (first[0], second[0]) == (0x91, 0x11)
     assert len(first) == 1 + FRAGMENT_SIZE + 16
-    assert receiver.open(first) == (Kind.BINARY, None)
-    assert receiver.open(second) == (Kind.BINARY, message)
+    assert receiver.open(first) == (FrameKind.BINARY, None)
+    assert receiver.open(second) == (FrameKind.BINARY, message)
 
 
 @given(st.binary(max_size=5000))
 def test_padding_leaves_only_padme_lengths(message: bytes) -> None:
     sender, receiver = pair(padding=True)
-    (frame,) = sender.seal(Kind.BINARY, message)
+    (frame,) = sender.seal(FrameKind.BINARY, message)
     assert frame[0] == 0x51
     assert padme(len(frame) - 17) == len(frame) - 17
-    assert receiver.open(frame) == (Kind.BINARY, message)
+    assert receiver.open(frame) == (FrameKind.BINARY, message)
 
 
 def test_both_directions_are_rekeyed_after_each_interval_and_on_their_own() -> None:
     sender, receiver = pair(rekey_interval=3)
     reference = CipherState(KEYS[0])
     for number in range(10):
-        (frame,) = sender.seal(Kind.TEXT, b"x")
+        (frame,) = sender.seal(FrameKind.TEXT, b"x")
         assert frame[1:] == reference.encrypt_with_ad(b"\x10", b"x")
-        assert receiver.open(frame) == (Kind.TEXT, b"x")
+        assert receiver.open(frame) == (FrameKind.TEXT, b"x")
         if number % 3 == 2:
             reference.rekey()
-    (frame,) = receiver.seal(Kind.TEXT, b"the other direction has its first key")
-    assert sender.open(frame)[0] is Kind.TEXT
+    (frame,) = receiver.seal(FrameKind.TEXT, b"the other direction has its first key")
+    assert sender.open(frame)[0] is FrameKind.TEXT
 
 
 def test_the_interval_is_the_protocols() -> None:
@@ -121,7 +121,7 @@ def test_flags_are_authenticated(flag: int) -> None:
 def test_a_frame_longer_than_the_protocol_allows_is_refused_although_it_opens() -> None:
     _, receiver = pair()
     longest = sealed(0x11, bytes(MAX_TRANSPORT_PLAINTEXT))
-    assert receiver.open(longest) == (Kind.BINARY, bytes(MAX_TRANSPORT_PLAINTEXT))
+    assert receiver.open(longest) == (FrameKind.BINARY, bytes(MAX_TRANSPORT_PLAINTEXT))
     with pytest.raises(InvalidFrame):
         pair()[1].open(sealed(0x11, bytes(MAX_TRANSPORT_PLAINTEXT + 1)))
 
@@ -134,10 +134,10 @@ def test_no_bytes_raise_anything_but_invalid_frame(frame: bytes) -> None:
 
 def test_the_limit_counts_content_and_not_padding() -> None:
     sender, receiver = pair(padding=True, max_message=33)
-    (frame,) = sender.seal(Kind.TEXT, b"x" * 33)
+    (frame,) = sender.seal(FrameKind.TEXT, b"x" * 33)
     assert len(frame) > 33 + 17
-    assert receiver.open(frame) == (Kind.TEXT, b"x" * 33)
-    (frame,) = sender.seal(Kind.TEXT, b"x" * 34)
+    assert receiver.open(frame) == (FrameKind.TEXT, b"x" * 33)
+    (frame,) = sender.seal(FrameKind.TEXT, b"x" * 34)
     with pytest.raises(MessageTooBig):
         receiver.open(frame)
 
