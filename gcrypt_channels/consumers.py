@@ -226,7 +226,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
         """
         if isinstance(self, JsonWebsocketConsumer):
             vars(self)["decode_json"] = _guarded(
-                jsontext.parse
+                _parse
                 if _is_inherited(type(self), "decode_json", JsonWebsocketConsumer)
                 else self.decode_json
             )
@@ -286,9 +286,14 @@ def _guarded_async(decode: Callable[[str], Awaitable[Any]]) -> Callable[[str], A
     return decode_guarded
 
 
+def _parse(text: str) -> Any:
+    """The value of a message, which ``gcrypt.v1`` has parsed already."""
+    return text.value if type(text) is jsontext.JsonText else jsontext.parse(text)
+
+
 async def _parse_async(text: str) -> Any:
     try:
-        return jsontext.parse(text)
+        return _parse(text)
     except ValueError as error:
         raise _NotJsonError from error
 

@@ -25,7 +25,7 @@ from .connection.inbox import GAP_EVENT, Receive
 from .exceptions import LocalError, MessageTooBig
 from .outbox import Send
 from .protocol.classic import ClassicSession
-from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Json, Text
+from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Text
 from .protocol.profiles import PROFILES, V1, V2, Profile
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
@@ -288,7 +288,7 @@ class _Client:
             case Accepted(subprotocol):
                 self._is_open = True
                 await self._send_plain({"type": "websocket.accept", "subprotocol": subprotocol})
-            case Text(data) | Json(data):
+            case Text(data):
                 await self._send_plain({"type": "websocket.send", "text": data})
             case Bytes(data):
                 await self._send_plain({"type": "websocket.send", "bytes": data})

@@ -96,7 +96,7 @@ class ClientConnection:
             except ProtocolError as error:
                 await self.fail(error)
                 raise
-            if isinstance(event, events.Text | events.Json | events.Bytes):
+            if isinstance(event, events.Text | events.Bytes):
                 return event.data
             if isinstance(event, events.Gap):
                 self._report_gap(event)

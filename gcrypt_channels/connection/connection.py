@@ -16,7 +16,7 @@ from ..crypto.psk import SessionKey
 from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send, as_event
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Bytes, Closed, HandshakeDone, Json, Text
+from ..protocol.events import Bytes, Closed, HandshakeDone, Text
 from ..protocol.messages import check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
@@ -361,7 +361,7 @@ class Connection:
         except ProtocolError as error:
             self.fail(error)
             return None
-        if type(opened) is Text or type(opened) is Json:
+        if type(opened) is Text:
             return {"type": "websocket.receive", "text": opened.data}
         if type(opened) is Bytes:
             return {"type": "websocket.receive", "bytes": opened.data}

@@ -66,7 +66,7 @@ class Crypt:
 
         Raises ``DecryptionFailed`` whatever is wrong, and nothing else for any argument.
         """
-        return self.open(text)[1]
+        return self.open(text).value
 
     def seal(self, json_text: str) -> str:
         """Return the encrypted form of a JSON text, which is not checked."""
@@ -75,11 +75,12 @@ class Crypt:
         ct = b2a_base64(aes_cbc_encrypt(key, iv, json_text.encode()), newline=False).decode()
         return f'{{"ct":"{ct}","iv":"{iv.hex()}","s":"{salt.hex()}"}}'
 
-    def open(self, frame: str) -> tuple[str, Any]:
-        """Return the JSON text of an encrypted form, and its value. See ``decrypt``."""
+    def open(self, frame: str) -> jsontext.JsonText:
+        """Return the JSON text of an encrypted form, with its value. See ``decrypt``."""
         try:
-            text = self._decrypt(frame)
-            return text, jsontext.parse(text)
+            text = jsontext.JsonText(self._decrypt(frame))
+            text.value = jsontext.parse(text)
+            return text
         except (ValueError, DecryptionFailed):
             pass
         # Raised out here so that the error's context does not carry plaintext along.

@@ -8,7 +8,7 @@ from array import array
 from itertools import accumulate
 from typing import Any, Final, NoReturn
 
-__all__ = ["MAX_DEPTH", "SURROGATE", "parse", "parse_unique", "serialize"]
+__all__ = ["MAX_DEPTH", "SURROGATE", "JsonText", "parse", "parse_unique", "serialize"]
 
 MAX_DEPTH: Final = 64
 """Arrays and objects may be nested this deep."""
@@ -23,7 +23,19 @@ _SHALLOW: Final = 4
 """Levels that are taken off all at once; most JSON has no more."""
 
 
-def serialize(value: object) -> str:
+class JsonText(str):
+    """A JSON text that was made or parsed here, so that nobody has to parse it once more.
+
+    Attributes:
+        value: the value of the text, where it was parsed.
+    """
+
+    __slots__ = ("value",)
+
+    value: Any
+
+
+def serialize(value: object) -> JsonText:
     """Return what ``JSON.stringify`` prints: compact, non-ASCII as it is, lone surrogates escaped.
 
     Raises ``TypeError`` for what has no JSON form, and ``ValueError`` for NaN, the infinities,
@@ -36,8 +48,8 @@ def serialize(value: object) -> str:
     if _is_too_deep(text):
         raise ValueError("nested too deep for JSON")
     if text.isascii():
-        return text
-    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return JsonText(text)
+    return JsonText(SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def parse(text: str) -> Any:

@@ -20,7 +20,7 @@ from channels.layers import channel_layers, get_channel_layer
 
 from ..conf import conf
 from ..connection.connection import Connection
-from ..crypto.jsontext import SURROGATE
+from ..crypto.jsontext import SURROGATE, JsonText
 from ..exceptions import DecryptionFailed, LocalError, TryAgainLater
 from ..layers.envelope import (
     CONTROL_GROUP,
@@ -244,7 +244,7 @@ class Hub:
             raise DecryptionFailed
         if kind == MessageKind.BROADCAST:
             members = iter(list(self.members.by_group.get(group, ())))
-            self._broadcasts.append((group, payload.decode(), len(payload), members))
+            self._broadcasts.append((group, JsonText(payload.decode()), len(payload), members))
             if not self._broadcasting:
                 self._push_broadcasts()
         elif kind == MessageKind.EVENT:

@@ -15,7 +15,7 @@ from ..crypto import jsontext
 from ..crypto.classic import Crypt
 from ..exceptions import DecryptionFailed, InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
-from .events import Json
+from .events import Text
 from .frames import DEFAULT_MAX_MESSAGE
 from .profiles import V1
 from .states import State
@@ -60,8 +60,8 @@ class ClassicSession:
         """Where the connection is; see ``states``."""
         return self._state
 
-    def receive(self, frame: bytes | str) -> Json:
-        """Return the JSON text in a frame, and its value.
+    def receive(self, frame: bytes | str) -> Text:
+        """Return the JSON text in a frame; it is a ``JsonText`` with its value.
 
         Raises ``InvalidFrame`` or ``MessageTooBig``; either one ends the session.
         """
@@ -72,17 +72,17 @@ class ClassicSession:
             self._crypts = []
             raise
 
-    def seal(self, data: str | bytes, *, is_json: bool = False) -> list[str]:
+    def seal(self, data: str | bytes) -> list[str]:
         """Return the one frame that carries a JSON text.
 
-        Raises ``LocalError`` when the data is not JSON text, which is all that v1 can carry.
-        ``is_json`` says that ``jsontext.serialize`` made the text: it is not parsed again.
+        Raises ``LocalError`` when the data is not JSON text, which is all that v1 can carry. A
+        ``JsonText`` is not parsed again.
         """
         if self._state is not State.OPEN:
             raise LocalError(f"nothing can be sent in state {self._state.name}")
         if not isinstance(data, str):
             raise LocalError(f"{V1} carries JSON text, not bytes")
-        if not is_json:
+        if type(data) is not jsontext.JsonText:
             messages.encode_text(data)
             try:
                 jsontext.parse(data)
@@ -106,19 +106,19 @@ class ClassicSession:
         """Return no frames: v1 has no such message."""
         return []
 
-    def _open(self, frame: bytes | str) -> Json:
+    def _open(self, frame: bytes | str) -> Text:
         if not isinstance(frame, str):
             raise InvalidFrame
         if len(frame) > self._max_frame:
             raise MessageTooBig
         for crypt in self._crypts:
             try:
-                text, value = crypt.open(frame)
+                text = crypt.open(frame)
             except DecryptionFailed:
                 continue
             if len(self._crypts) > 1:
                 self._crypts = [crypt]
             if len(text) * 4 > self._max_message and len(text.encode()) > self._max_message:
                 raise MessageTooBig
-            return Json(text, value)
+            return Text(text)
         raise InvalidFrame

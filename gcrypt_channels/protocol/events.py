@@ -12,7 +12,6 @@ __all__ = [
     "Gap",
     "HandshakeDone",
     "HelloReceived",
-    "Json",
     "SessionEvent",
     "Text",
 ]
@@ -59,13 +58,6 @@ class Text(NamedTuple):
     data: str
 
 
-class Json(NamedTuple):
-    """A message of ``gcrypt.v1``: a JSON text, and its value, which receiving it has parsed."""
-
-    data: str
-    value: object
-
-
 class Bytes(NamedTuple):
     """A binary message, whole."""
 
@@ -86,6 +78,4 @@ class Gap(NamedTuple):
     missed: int
 
 
-SessionEvent: TypeAlias = (
-    HelloReceived | HandshakeDone | Accepted | Text | Json | Bytes | Closed | Gap
-)
+SessionEvent: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Bytes | Closed | Gap

@@ -171,12 +171,11 @@ class SecureSession:
 
     # Sending
 
-    def seal(self, data: str | bytes, *, is_json: bool = False) -> list[bytes]:
+    def seal(self, data: str | bytes) -> list[bytes]:
         """Return the frames that carry a text or binary message, to be sent in this order.
 
         Raises ``MessageTooBig`` when the peer would not take it and ``LocalError`` when UTF-8
-        cannot express it; then nothing has been sealed, and the session goes on. ``is_json``
-        matters to ``ClassicSession`` alone.
+        cannot express it; then nothing has been sealed, and the session goes on.
         """
         transport = self._transport_for(Step.DATA)
         if isinstance(data, str):

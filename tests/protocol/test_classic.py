@@ -12,7 +12,7 @@ from gcrypt_channels.crypto import jsontext
 from gcrypt_channels.crypto.classic import Crypt
 from gcrypt_channels.exceptions import InvalidFrame, LocalError, MessageTooBig
 from gcrypt_channels.protocol.classic import ClassicSession, max_frame_size
-from gcrypt_channels.protocol.events import Json
+from gcrypt_channels.protocol.events import Text
 from gcrypt_channels.protocol.states import State
 
 OLD, NEW = "the old passphrase", "the new passphrase"
@@ -28,12 +28,12 @@ def test_json_text_arrives_as_it_was_written(texts: list[str]) -> None:
     for text in texts:
         for sender, receiver in ((server, client), (client, server)):
             (frame,) = sender.seal(text)
-            assert receiver.receive(frame) == Json(text, json.loads(text))
+            assert receiver.receive(frame) == Text(text)
 
 
 def test_it_speaks_to_g_crypts_api() -> None:
     session, page = ClassicSession([NEW]), Crypt(NEW)
-    assert session.receive(page.encrypt({"id": 1})) == Json('{"id":1}', {"id": 1})
+    assert session.receive(page.encrypt({"id": 1})) == Text('{"id":1}')
     assert page.decrypt(session.seal('{"id": 2}')[0]) == {"id": 2}
 
 
@@ -60,7 +60,7 @@ def test_the_first_passphrase_seals_until_the_peer_has_spoken() -> None:
 @pytest.mark.parametrize("spoken", [OLD, NEW])
 def test_the_passphrase_that_opened_a_frame_stays(spoken: str) -> None:
     session, page = ClassicSession([NEW, OLD]), Crypt(spoken)
-    assert session.receive(page.encrypt(1)) == Json("1", 1)
+    assert session.receive(page.encrypt(1)) == Text("1")
     assert page.decrypt(session.seal("2")[0]) == 2
     with pytest.raises(InvalidFrame):
         session.receive(Crypt(OLD if spoken == NEW else NEW).encrypt(3))
@@ -107,7 +107,7 @@ def test_the_limit_counts_bytes_of_plaintext(limit: int) -> None:
     page = Crypt(NEW)
     session = ClassicSession([NEW], max_message=limit)
     longest = "1" * limit if limit < 1000 else '"' + "x" * (limit - 2) + '"'
-    assert session.receive(page.seal(longest)) == Json(longest, json.loads(longest))
+    assert session.receive(page.seal(longest)) == Text(longest)
     with pytest.raises(MessageTooBig):
         session.receive(page.seal(longest + " "))
     assert session.state is State.FAILED
@@ -140,10 +140,10 @@ def test_only_json_text_can_be_sent(data: Any) -> None:
 
 def test_text_of_the_packages_own_encoder_is_not_parsed_again() -> None:
     session, page = ClassicSession([NEW]), Crypt(NEW)
-    (frame,) = session.seal(jsontext.serialize({"a": ["\ud800"]}), is_json=True)
+    (frame,) = session.seal(jsontext.serialize({"a": ["\ud800"]}))
     assert page.decrypt(frame) == {"a": ["\ud800"]}
     with pytest.raises(LocalError):
-        session.seal(b"1", is_json=True)
+        session.seal(b"1")
 
 
 @pytest.mark.parametrize("limit", [1, 15, 16, 17, 1000, 1_048_576])
@@ -163,7 +163,7 @@ def test_after_the_close_nothing_is_sent_but_what_was_under_way_is_received() ->
     session = ClassicSession([NEW])
     session.seal_close(1000, "")
     assert session.state is State.CLOSED
-    assert session.receive(Crypt(NEW).encrypt(1)) == Json("1", 1)
+    assert session.receive(Crypt(NEW).encrypt(1)) == Text("1")
     with pytest.raises(LocalError, match="CLOSED"):
         session.seal("1")
     with pytest.raises(LocalError, match="CLOSED"):
@@ -176,3 +176,21 @@ def test_a_close_that_may_not_be_sent_changes_nothing(code: int, reason: str) ->
     with pytest.raises(LocalError, match="a close"):
         session.seal_close(code, reason)
     assert session.state is State.OPEN
+
+
+def test_a_message_is_parsed_once_in_each_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, peer = ClassicSession([OLD]), ClassicSession([OLD])
+    parsed: list[str] = []
+    parse = jsontext.parse
+
+    def counted(text: str) -> Any:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(jsontext, "parse", counted)
+    (frame,) = session.seal(jsontext.serialize({"id": 1}))
+    assert parsed == []
+    received = peer.receive(frame).data
+    assert isinstance(received, jsontext.JsonText)
+    assert received.value == {"id": 1}
+    assert parsed == ['{"id":1}']
