@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import BOUND_MEMBERS, conf, problems
+from .hub.hub import hubs
 from .layers.sealed import SealedChannelLayer, inner_config, layer_problem, unwrap
 from .protocol.profiles import V1
 
@@ -148,7 +149,7 @@ def _cache_warnings(engine: str) -> list[CheckMessage]:
 def check_channel_layer(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W006-W008: a channel layer that does not reach every worker, or drops quiet connections."""
+    """W006-W008, W010: a layer that does not reach all, or that drops quiet connections."""
     try:
         alias = conf.channel_layer
     except ImproperlyConfigured:
@@ -174,6 +175,16 @@ def check_channel_layer(
                 id="gcrypt_channels.W007",
             )
         ]
+    if _is_shared_by_event_loops(alias):
+        return [
+            checks.Warning(
+                f"Several event loops of this process use the channel layer {alias!r}: the core "
+                "layer of channels_redis lets one of them receive, and the others get no group "
+                "messages and no revocations.",
+                hint="Serve from one event loop a process, or use channels_redis.pubsub.",
+                id="gcrypt_channels.W010",
+            )
+        ]
     if _is_impatient(alias):
         return [
             checks.Warning(
@@ -184,6 +195,16 @@ def check_channel_layer(
             )
         ]
     return []
+
+
+def _is_shared_by_event_loops(alias: str) -> bool:
+    """Whether more than one hub of this process has connections on the core layer."""
+    try:
+        layer: Any = unwrap(get_channel_layer(alias))
+    except InvalidChannelLayerError:
+        return False  # its user gets this error
+    is_core = hasattr(type(layer), "brpop_timeout")
+    return is_core and sum(bool(hub.members.connections) for hub in hubs()) > 1
 
 
 def _is_impatient(alias: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
@@ -27,12 +27,16 @@ from .protocol.classic import ClassicSession
 from .protocol.profiles import PROFILES, V1, Profile, is_available
 from .protocol.secure import SecureSession
 from .sessions.login import Login, login_of
+from .sessions.store import acheck_store
 from .signals import connection_closed, connection_opened, connection_refused
 
 logger = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+LOOKUP_TIMEOUT: Final = 5.0
+"""Seconds that the resolver, the session store and the database have for a new connection."""
 
 _KID_TOKEN = re.compile(r"gcrypt\.kid\.([0-9a-f]{16})", re.ASCII)
 
@@ -145,16 +149,19 @@ class GcryptMiddleware:
 
     async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         try:
-            keyring = await keys.resolve(scope, self.resolver)
-            login = await login_of(scope)
-        except ImproperlyConfigured:
+            return await asyncio.wait_for(self._look_up(scope), LOOKUP_TIMEOUT)
+        except (ImproperlyConfigured, NoSessionKey):
             raise
         except Exception as error:
             logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
             raise TryAgainLater from error
+
+    async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
+        keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
+            await acheck_store()
             raise NoSessionKey
-        return keyring, login
+        return keyring, await login_of(scope)
 
     async def _serve(
         self, connection: Connection, scope: Scope, subprotocols: Iterable[str]

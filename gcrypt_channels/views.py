@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -17,6 +18,9 @@ from . import keys
 from .conf import conf
 from .protocol.profiles import V1, V2
 from .sessions.identity import prepare_session
+from .sessions.store import check_store
+
+logger = logging.getLogger(__name__)
 
 
 class _JsonCsrf(CsrfViewMiddleware):
@@ -34,11 +38,11 @@ def _key(request: HttpRequest) -> HttpResponseBase:
         response["Allow"] = "POST"
         return response
     if not (request.user.is_authenticated or conf.anonymous):
-        return _error(401, "login", "Log in first: keys belong to a session.")
+        return _refusal("Log in first: keys belong to a session.")
     prepare_session(request.session)
     keyring = async_to_sync(keys.resolve)({"session": request.session, "user": request.user})
     if keyring is None:
-        return _error(401, "login", "This session may have no key.")
+        return _refusal("This session may have no key.")
     return _no_store(JsonResponse(_members(keyring)))
 
 
@@ -51,6 +55,16 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
         psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
         members[V2] = {"kid": key.kid.hex(), "psk": psk}
     return members
+
+
+def _refusal(detail: str) -> JsonResponse:
+    """Say that there is no login; or, where the session store does not answer, to try again."""
+    try:
+        check_store()
+    except Exception:
+        logger.exception("The session store does not answer the key endpoint.")
+        return _error(503, "store", "The session store does not answer. Try again later.")
+    return _error(401, "login", detail)
 
 
 def _error(status: int, code: str, detail: str) -> JsonResponse:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +9,12 @@ import pytest
 from django.core.checks import Error, Warning, run_checks  # noqa: A004
 from django.core.checks.registry import registry
 
-from gcrypt_channels import checks
+from gcrypt_channels import GcryptMiddleware, checks
+from gcrypt_channels.hub.hub import current_hub
 from tests.channel_layers import core, in_memory, pubsub, sealed
+from tests.consumers import AsyncEchoMixinFirst
+from tests.servers import Redis
+from tests.wire import Wire, resolver
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 NO_REDIS = "redis://127.0.0.1:1"  # the checks connect to nothing
@@ -258,3 +264,29 @@ def test_a_sealed_layer_that_is_put_together_wrongly_is_e011_and_the_key_is_name
     [(found, message)] = errors_and_warnings().items()
     assert found == "E011"
     assert message.startswith(f"CHANNEL_LAYERS['default']{key} ")
+
+
+def test_several_event_loops_on_the_core_layer_are_warned_of(settings: Any, redis: Redis) -> None:
+    settings.CHANNEL_LAYERS = {"default": core(redis.url)}
+    serving, done = threading.Barrier(3), threading.Event()
+
+    async def serve() -> None:
+        hub = current_hub()
+        wire = Wire(GcryptMiddleware(AsyncEchoMixinFirst.as_asgi(), resolver=resolver))
+        await wire.until(2)
+        assert hub.members.connections
+        await asyncio.to_thread(serving.wait)
+        await asyncio.to_thread(done.wait)
+        wire.leave()
+        await wire.end()
+
+    threads = [threading.Thread(target=asyncio.run, args=(serve(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    serving.wait(20)
+    found = [each.id for each in checks.check_channel_layer(None)]
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert found == ["gcrypt_channels.W010"]
+    assert "gcrypt_channels.W010" not in [each.id for each in checks.check_channel_layer(None)]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache.backends.locmem import LocMemCache
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
@@ -223,3 +225,26 @@ def test_no_key_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> N
     keys = client.post(URL).json()
     assert keys[V1]["passphrase"] not in caplog.text
     assert keys[V2]["psk"] not in caplog.text
+
+
+async def test_a_cache_that_is_down_is_no_logout(
+    users: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django's cache engine takes it for a session that is gone; pages must not log off."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.ROOT_URLCONF = "tests.visitors"
+    alice = await Visitor.logged_in("alice")
+    await alice.fetch_key()
+
+    def down(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("the cache is down")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(LocMemCache, "get", down)
+        assert await alice.socket().open() == 1013
+    socket = await alice.open()
+    await socket.leave()
+    monkeypatch.setattr(LocMemCache, "get", down)
+    response = await alice.post("/gcrypt/key/")
+    assert response.status_code == 503
+    assert json.loads(response.content)["error"] == "store"  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model, load_backend
 from django.contrib.sessions.backends import cache as cache_engine
@@ -62,6 +63,29 @@ def _load_cached(
     names = {store.cache_key_prefix + key: key for key in keys}
     cached = caches[settings.SESSION_CACHE_ALIAS].get_many(names)
     return {names[name]: data for name, data in cached.items()}
+
+
+def check_store() -> None:
+    """Ask whether the store of the sessions answers; blocks.
+
+    Django's cache engine takes a cache that is down for a session that is gone: a refusal is
+    believed only if the store answers. The other engines raise by themselves.
+
+    Raises:
+        Exception: it does not, whatever its library raises.
+    """
+    if _hides_outages():
+        caches[settings.SESSION_CACHE_ALIAS].get("gcrypt_channels")
+
+
+async def acheck_store() -> None:
+    """Do what :func:`check_store` does, in the thread of the synchronous code."""
+    if _hides_outages():
+        await database_sync_to_async(check_store)()
+
+
+def _hides_outages() -> bool:
+    return issubclass(session_store(), cache_engine.SessionStore)
 
 
 class _GoneError(Exception):
