@@ -119,9 +119,10 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
-    def forge_close(self, direction: Direction, code: int, reason: bytes) -> None:
-        """Send a close frame that nobody sent, on the latest WebSocket."""
-        frame = _frame(0x88, code.to_bytes(2, "big") + reason, masked=direction == "inbound")
+    def forge_close(self, direction: Direction, code: int | None, reason: bytes = b"") -> None:
+        """Send a close frame that nobody sent, on the latest WebSocket; it may have no code."""
+        payload = b"" if code is None else code.to_bytes(2, "big") + reason
+        frame = _frame(0x88, payload, masked=direction == "inbound")
         self._loop.call_soon_threadsafe(self._ends[direction].write, frame)
 
     def shows(self, *secrets: bytes) -> list[bytes]:

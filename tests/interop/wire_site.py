@@ -1,7 +1,8 @@
 """A Django project behind a hostile wire: fixed keys, and consumers that say what they see.
 
 A consumer prints a line when it begins (`BEGAN <room>`) and one when it ends (`ENDED <room>
-{"code": …, "reason": …, "authentic": …}`); what the package logs begins with `GCRYPT `.
+{"code": …, "reason": …, "authentic": …}`). `CLOSED <path>` follows when nothing of the connection
+is left. What the package logs begins with `GCRYPT `.
 
 Environment: `FORCE_SCRIPT_NAME`, `USE_X_FORWARDED_HOST`, `SENTRY`.
 """
@@ -16,6 +17,7 @@ import django
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
 from channels.routing import URLRouter
 from django.conf import settings
+from django.dispatch import receiver
 from django.urls import path, re_path
 
 from tests.channel_layers import in_memory
@@ -46,6 +48,7 @@ from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import LocalError
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.keys import Keyring
+from gcrypt_channels.signals import connection_closed
 
 KEYRING = Keyring.derive("the wire")
 FLOOD = 64 * 1024  # characters of each message of a flood
@@ -54,6 +57,11 @@ FLOOD = 64 * 1024  # characters of each message of a flood
 def say(word: str, consumer: Any, **more: Any) -> None:
     room = consumer.scope["url_route"]["kwargs"].get("room", "")
     print(word, ascii(room), json.dumps(more), flush=True)
+
+
+@receiver(connection_closed)
+def on_closed(path: str, **kwargs: Any) -> None:
+    print("CLOSED", ascii(path), flush=True)
 
 
 class Room(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
@@ -72,6 +80,8 @@ class Room(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
                     await self.close(code, reason)
                 except LocalError:
                     await self.send_json("refused")
+            case "settled":
+                await self.send_json(all(map(has_application, daphne_connections(self.scope))))
             case "members":
                 await self.send_json(len(current_hub().members.by_group.get("everyone", ())))
             case "flood":
@@ -126,6 +136,20 @@ routes: Any = [
 websocket = GcryptMiddleware(URLRouter(routes), resolver=fixed_keys)
 
 
+def daphne_connections(scope: Any) -> list[Any]:
+    """What daphne knows of its connections; nothing on another server."""
+    server = getattr(getattr(scope["real_send"], "func", None), "__self__", None)
+    return list(getattr(server, "connections", {}).values())
+
+
+def has_application(details: Any) -> bool:
+    """False for the request of an upgrade, which daphne forgets some time after it.
+
+    As long as there is one, daphne's own handler of SIGTERM fails and cancels nothing.
+    """
+    return "application_instance" in details
+
+
 async def lifespan(receive: Any, send: Any) -> None:
     while True:
         event = await receive()
@@ -142,10 +166,14 @@ async def plain_application(scope: Any, receive: Any, send: Any) -> None:
         await websocket(scope, receive, send)
 
 
-application: Any = plain_application
+outermost: Any = plain_application
 if "SENTRY" in os.environ:
     import sentry_sdk
     from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 
     sentry_sdk.init()  # without an address: it watches, and sends nothing
-    application = SentryAsgiMiddleware(plain_application)
+    outermost = SentryAsgiMiddleware(plain_application)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await outermost({**scope, "real_send": send}, receive, send)
