@@ -6,10 +6,12 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
+from django.views.decorators.debug import sensitive_variables
 
 from . import keys
 from .conf import conf, load_resolver, problems
@@ -18,6 +20,7 @@ from .connection.connection import Connection
 from .connection.daphne import has_foreign_root_path, patch_daphne_send
 from .connection.facade import facade_of
 from .connection.inbox import Receive
+from .connection.transport import drop_transport
 from .crypto.psk import SessionKey
 from .exceptions import InvalidFrame, NoProfile, NoSessionKey, ProtocolError, TryAgainLater
 from .hub.hub import current_hub
@@ -87,13 +90,12 @@ class GcryptMiddleware:
     def _profiles(self) -> tuple[Profile, ...]:
         return conf.profiles if self.profiles is None else self.profiles
 
+    @sensitive_variables()
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket; pass everything else on untouched."""
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
-        is_misrouted = has_foreign_root_path(scope, send)
-        send = patch_daphne_send(send)
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
         connection = await self._admit(scope, receive, send)
@@ -102,6 +104,7 @@ class GcryptMiddleware:
         hub = current_hub()
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
+            is_misrouted = has_foreign_root_path(scope, send)
             subprotocols = await _handshake(connection, scope, is_misrouted=is_misrouted)
             if subprotocols is not None:
                 await self._serve(connection, scope, subprotocols)
@@ -112,17 +115,19 @@ class GcryptMiddleware:
             raise
         except Exception as error:
             if is_outage(error):  # which is no fault of the application's own
-                connection.fail(TryAgainLater())
+                connection.fail(TryAgainLater(), f"the channel layer is down: {error!r}")
             else:
                 connection.abort(1011, "internal error")
                 raise
         finally:
             await connection.finish()
 
+    @sensitive_variables()
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
         """Negotiate the profile and find the keys; refuse the client if either is missing."""
         offered = list(scope.get("subprotocols") or ())
         path = scope.get("path", "")
+        patched_send = patch_daphne_send(send)
         profile: Profile | None = None
         try:
             profile = negotiate(offered, self._profiles())
@@ -130,15 +135,16 @@ class GcryptMiddleware:
             session, key = _session(profile, keyring, offered)
         except ProtocolError as error:
             logger.warning("%r: refused with %d: %s.", path, error.code, error.reason)
-            await _refuse(send, path, profile, offered, error.code, error.reason)
+            await _refuse(patched_send, path, profile, offered, error.code, error.reason)
             return None
         except ImproperlyConfigured:
-            await _refuse(send, path, profile, offered, 1011, "internal error")
+            await _refuse(patched_send, path, profile, offered, 1011, "internal error")
             raise
         return Connection(
             session,
             receive,
-            send,
+            patched_send,
+            drop=partial(drop_transport, send),
             hub=current_hub(),
             path=path,
             subprotocol=profile if profile in offered else None,
@@ -147,6 +153,7 @@ class GcryptMiddleware:
             on_closed=_forget,
         )
 
+    @sensitive_variables()
     async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         try:
             return await asyncio.wait_for(self._look_up(scope), LOOKUP_TIMEOUT)
@@ -156,6 +163,7 @@ class GcryptMiddleware:
             logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
             raise TryAgainLater from error
 
+    @sensitive_variables()
     async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
@@ -200,6 +208,7 @@ def _named_kid(offered: list[str]) -> bytes | None:
     return None
 
 
+@sensitive_variables()
 def _session(
     profile: Profile, keyring: keys.Keyring, offered: list[str]
 ) -> tuple[SecureSession | ClassicSession, SessionKey | None]:

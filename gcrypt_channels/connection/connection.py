@@ -23,7 +23,6 @@ from ..protocol.secure import SecureSession
 from ..sessions.login import NOBODY, Login
 from .backlog import Backlog
 from .inbox import Inbox, Receive
-from .transport import drop_transport
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +94,7 @@ class Connection:
         "_accepted",
         "_application",
         "_backlog",
+        "_drop",
         "_hub",
         "_is_overdue",
         "_key",
@@ -103,7 +103,6 @@ class Connection:
         "_opened",
         "_outbox",
         "_peer_close",
-        "_server_send",
         "_session",
         "_subprotocol",
         "_thread",
@@ -136,6 +135,7 @@ class Connection:
         subprotocol: str | None = None,
         login: Login = NOBODY,
         key: SessionKey | None = None,
+        drop: Callable[[], bool] | None = None,
         on_closed: Callable[[Connection], Coroutine[object, object, None]] | None = None,
     ) -> None:
         """Make the connection; it does nothing by itself.
@@ -149,6 +149,7 @@ class Connection:
             subprotocol: what the accept has to name, whatever the application chooses.
             login: the login that the scope stands for.
             key: the key of the handshake; it is dropped with it.
+            drop: drops the TCP connection; false where the server does not let it.
             on_closed: run in a task when the end begins.
         """
         self.profile: Profile = session.profile
@@ -168,7 +169,7 @@ class Connection:
         self.inbox = Inbox(receive, self._open)
         self._thread = get_ident()  # a thread runs one loop at a time
         self._hub = hub
-        self._server_send = send
+        self._drop = drop
         self._on_closed = on_closed
         self._application: asyncio.Task[None] | None = None
         self._is_overdue = False
@@ -530,7 +531,7 @@ class Connection:
         if self._outbox.sent != sent:
             self._limit_writing()
             return
-        dropped = drop_transport(self._server_send)
+        dropped = self._drop is not None and self._drop()
         logger.warning(
             "%r: the client does not read; its socket %s.",
             self.path,

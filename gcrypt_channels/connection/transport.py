@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from channels.sessions import InstanceSessionWrapper
 
 from ..outbox import Send
+
+
+HYPERCORN_LAYERS: Final = 4
+"""Objects of hypercorn, each with the ``send`` of the one below, down to that of the socket."""
 
 
 def unwrap_send(send: Send) -> Any:
@@ -32,13 +36,13 @@ def drop_transport(send: Send) -> bool:
         protocol.dropConnection(abort=True)
         return True
     owner: Any = getattr(found, "__self__", None)
-    while owner is not None:
+    for _ in range(HYPERCORN_LAYERS):
         transport = getattr(owner, "transport", None) or _writer_transport(owner)
         if transport is not None:
             with suppress(OSError):
                 transport.abort()
             return True
-        owner = getattr(getattr(owner, "send", None), "__self__", None)  # hypercorn's layers
+        owner = getattr(getattr(owner, "send", None), "__self__", None)
     return False
 
 
