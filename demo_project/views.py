@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
@@ -41,13 +41,18 @@ def chat(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def inspector(request: HttpRequest) -> HttpResponse:
-    return render(request, "demo/inspector.html")
+    return render(request, "demo/inspector.html", {"trespass": settings.DEBUG})
 
 
 @require_POST
 @login_required
 async def trespass(request: ASGIRequest) -> HttpResponse:
-    """Let the other demo user try a frame of this one: `{"bytes": hex}` or `{"text": text}`."""
+    """Let the other demo user try a frame of this one: `{"bytes": hex}` or `{"text": text}`.
+
+    It logs somebody in who did not ask for it, so a demo that strangers can reach has no such page.
+    """
+    if not settings.DEBUG:
+        raise Http404
     try:
         frame = captured_frame(json.loads(request.body))
     except ValueError as error:

@@ -19,6 +19,7 @@ from .hub.hub import check_group, deliver_here
 from .layers.envelope import CONTROL_GROUP, USER_GROUP, MessageKind
 from .layers.sealed import unwrap
 from .layers.sender import send
+from .protocol.messages import encode_text
 
 
 async def broadcast(group: str, content: Any) -> None:
@@ -30,7 +31,7 @@ async def broadcast(group: str, content: Any) -> None:
     Raises:
         TryAgainLater: the channel layer is down.
         TypeError, ValueError: ``content`` has no JSON form.
-        LocalError: the group's name is empty, or one of the package's own.
+        LocalError: the name is no group's: empty, one of the package's own, or not UTF-8.
     """
     _check(group)
     await _publish(group, MessageKind.BROADCAST, _encode(content))
@@ -45,8 +46,8 @@ async def group_send(group: str, event: Mapping[str, Any]) -> None:
     Raises:
         TryAgainLater: the channel layer is down.
         TypeError, ValueError: the event has no JSON form.
-        LocalError: the group's name is empty or one of the package's own; or the event's type is
-            missing, or one that belongs to the server or to the package.
+        LocalError: the name is no group's: empty, one of the package's own, or not UTF-8; or the
+            event's type is missing, or one that belongs to the server or to the package.
     """
     _check(group)
     kind = event.get("type")
@@ -88,7 +89,9 @@ async def _publish(group: str, kind: MessageKind, payload: bytes) -> None:
 
 
 def _check(group: str) -> None:
-    if not group.startswith(USER_GROUP):
+    if group.startswith(USER_GROUP):
+        encode_text(group)
+    else:
         check_group(group)
 
 

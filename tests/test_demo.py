@@ -68,6 +68,16 @@ def test_what_is_no_frame_is_not_tried(server: Daphne, alice: Scriptless, body: 
     assert alice.post(f"{server.url}/inspector/trespass/", body)[0] == 400
 
 
+def test_nothing_is_tried_without_debug(site: Site) -> None:
+    public = Site(site.directory, env={"DJANGO_DEBUG": "0"})
+    with Daphne("demo_project.asgi:application", public) as server:
+        alice = Scriptless()
+        alice.log_in(server.url, "alice")
+        assert "data-trespass" not in alice.get(f"{server.url}/inspector/")
+        assert alice.post(f"{server.url}/inspector/trespass/", b'{"text": "{}"}')[0] == 404
+        assert server.log.count("WSCONNECT") == 0
+
+
 def test_a_visitor_cannot_have_frames_tried(server: Daphne) -> None:
     visitor = Scriptless()
     visitor.get(f"{server.url}/accounts/login/")

@@ -85,8 +85,12 @@ class Hub:
         """Register a connection before its first frame.
 
         Its login is looked up again soon: a logout just before was not announced to it.
+
+        Raises:
+            TryAgainLater: too many connections of its session are shaking hands.
         """
-        self.members.add(connection)
+        if not self.members.add(connection):
+            raise TryAgainLater("too many sockets of the session are shaking hands")
         if self._tasks is None:
             self._tasks = Tasks(self.members)
             self._subscribe()
@@ -97,6 +101,7 @@ class Hub:
 
     async def join_user(self, connection: Connection) -> None:
         """Add a connection that has proved to hold its key to the group of its user."""
+        self.members.end_handshake(connection)
         if connection.user_id:
             await self._enter(connection, USER_GROUP + connection.user_id, insist=False)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..connection.connection import Connection
+
+MAX_HANDSHAKES: Final = 100
+"""Connections of one session that may shake hands at a time; each costs tens of kB."""
 
 
 class GroupMembers(dict[Connection, int]):
@@ -25,6 +30,7 @@ class Members:
         by_session: by ``session_id``.
         by_user: by ``user_id``.
         by_group: by group.
+        shaking_hands: those of a session that have not proved to hold its key, by ``session_id``.
     """
 
     def __init__(self) -> None:
@@ -32,19 +38,30 @@ class Members:
         self.by_session: dict[str, set[Connection]] = {}
         self.by_user: dict[str, set[Connection]] = {}
         self.by_group: dict[str, GroupMembers] = {}
+        self.shaking_hands: dict[str, set[Connection]] = {}
 
-    def add(self, connection: Connection) -> None:
-        """Register a connection."""
-        self.connections.add(connection)
+    def add(self, connection: Connection) -> bool:
+        """Register a connection; false if too many of its session are shaking hands."""
         if connection.session_id:
+            shaking_hands = self.shaking_hands.setdefault(connection.session_id, set())
+            if len(shaking_hands) >= MAX_HANDSHAKES:
+                return False
+            shaking_hands.add(connection)
             self.by_session.setdefault(connection.session_id, set()).add(connection)
+        self.connections.add(connection)
         if connection.user_id:
             self.by_user.setdefault(connection.user_id, set()).add(connection)
+        return True
+
+    def end_handshake(self, connection: Connection) -> None:
+        """Count a connection no longer among those that shake hands."""
+        _remove(self.shaking_hands, connection.session_id, connection)
 
     def remove(self, connection: Connection) -> list[str]:
         """Forget a connection; return the groups of which it was the last member."""
         emptied = [group for group in list(connection.groups) if self.leave(connection, group)]
         self.connections.discard(connection)
+        self.end_handshake(connection)
         _remove(self.by_session, connection.session_id, connection)
         _remove(self.by_user, connection.user_id, connection)
         return emptied

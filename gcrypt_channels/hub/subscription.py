@@ -84,10 +84,11 @@ class Subscription:
         Raises:
             TryAgainLater: the layer is down.
         """
+        name = layer_group(group)
         if not self.up:
             raise TryAgainLater("the channel layer is down")
         try:
-            await self.add_now(layer_group(group))
+            await self.add_now(name)
         except Exception as error:
             self._on_outage(error)
             raise TryAgainLater("the channel layer is down") from error

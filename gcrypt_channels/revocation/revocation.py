@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 from asgiref.sync import async_to_sync
 
+from ..exceptions import NoSessionKey
 from ..groups import publish_control
+from ..protocol.messages import check_close
 from ..sessions.login import session_id
 
 logger = logging.getLogger(__name__)
@@ -30,11 +32,13 @@ async def disconnect_user(user: Any, reason: str = "disconnected") -> None:
 
     Args:
         user: the user, of any model.
-        reason: told to the clients; 123 bytes at most.
+        reason: told to the clients; at most 123 bytes of UTF-8.
 
     Raises:
+        LocalError: the reason cannot be sent; nothing has happened.
         TryAgainLater: the channel layer is down, so only this process's connections were closed.
     """
+    check_close(NoSessionKey.code, reason)
     await _publish([Notice("users", str(user.pk), reason)])
 
 
@@ -43,11 +47,13 @@ async def disconnect_session(session_key: str, reason: str = "disconnected") -> 
 
     Args:
         session_key: as in ``request.session.session_key``.
-        reason: told to the clients; 123 bytes at most.
+        reason: told to the clients; at most 123 bytes of UTF-8.
 
     Raises:
+        LocalError: the reason cannot be sent; nothing has happened.
         TryAgainLater: the channel layer is down, so only this process's connections were closed.
     """
+    check_close(NoSessionKey.code, reason)
     await _publish([Notice("sessions", session_id(session_key), reason)])
 
 

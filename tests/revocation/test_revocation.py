@@ -28,7 +28,7 @@ from gcrypt_channels import (
     disconnect_session,
     disconnect_user,
 )
-from gcrypt_channels.exceptions import TryAgainLater
+from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.hub import sweep
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.events import Text
@@ -36,6 +36,73 @@ from gcrypt_channels.revocation import revocation
 from gcrypt_channels.revocation.revocation import disconnect_session_sync, disconnect_user_sync
 from tests.servers import ROOT
 from tests.visitors import IN_DATABASE, Echo, Quiet, Visitor, announced, site, sweep_now
+
+# Reasons
+
+
+REASONS = ["x" * 124, "é" * 62, "\ud800", 5, None]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_a_reason_that_cannot_be_sent_ends_nothing(db_engine: None, reason: Any) -> None:
+    alice = await Visitor.logged_in("alice")
+    socket = await alice.open()
+    user = await User.objects.aget(username="alice")
+    with pytest.raises(LocalError):
+        await disconnect_user(user, reason)
+    with pytest.raises(LocalError):
+        await disconnect_session(alice.session_key, reason)
+    assert await socket.ask("still here") == "still here"
+    await socket.leave()
+
+
+async def test_the_longest_reason_arrives(db_engine: None) -> None:
+    socket = await (await Visitor.logged_in("alice")).open()
+    await disconnect_user(await User.objects.aget(username="alice"), "é" * 61 + "x")
+    assert await socket.closed() == (4401, "é" * 61 + "x")
+
+
+@pytest.mark.parametrize("how", ["user", "session"])
+async def test_a_socket_that_shakes_hands_is_told_no_reason_in_clear(
+    db_engine: None, how: str
+) -> None:
+    alice = await Visitor.logged_in("alice")
+    assert await alice.fetch_key() is not None
+    socket = alice.socket("/ws/")
+    assert await socket.greeting() is not None
+    if how == "user":
+        await disconnect_user(await User.objects.aget(username="alice"), "SECRET")
+    else:
+        await disconnect_session(alice.session_key, "SECRET")
+    assert await socket.closed() == (4401, "")
+
+
+# Too many at a time
+
+
+async def test_a_session_may_shake_hands_on_a_hundred_sockets_at_a_time(
+    db_engine: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice, bob = await Visitor.logged_in("alice"), await Visitor.logged_in("bob")
+    assert await alice.fetch_key() is not None
+    shaking = []
+    for _ in range(100):
+        socket = alice.socket("/ws/")
+        assert await socket.greeting() is not None
+        shaking.append(socket)
+    refused = alice.socket("/ws/")
+    assert await refused.greeting() is None
+    assert refused.end == (1013, "")
+    assert "too many sockets of the session are shaking hands" in caplog.text
+    other = await bob.open()
+    await shaking.pop().leave()
+    one = await alice.open()  # a handshake that has ended makes room, however it ended
+    two = await alice.open()
+    assert await two.ask("hello") == "hello"
+    for socket in (*shaking, one, two, other):
+        await socket.leave()
+    assert not current_hub().members.shaking_hands
+
 
 # What Django tells of
 

@@ -135,7 +135,7 @@ function sendAgain(profile, frame) {
 const me = document.getElementById("user").textContent;
 const other = me === "bob" ? "alice" : "bob";
 const ATTEMPTS = [
-  [`${other}, on a socket of ${other}'s own`, sendAsOther],
+  ...("trespass" in log.dataset ? [[`${other}, on a socket of ${other}'s own`, sendAsOther]] : []),
   [`${me}, on a second connection`, sendOnSecond],
   [`${me}, a second time on the same one`, sendAgain],
 ];
