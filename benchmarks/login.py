@@ -13,8 +13,12 @@ import json
 from importlib import import_module
 
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import User
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+)
 from django.core.management import call_command
 
 from benchmarks.site import KEYRING
@@ -23,7 +27,7 @@ from gcrypt_channels.keys import resolve_session
 
 def main() -> None:
     call_command("migrate", verbosity=0)
-    user = User.objects.create_user("alice")
+    user = get_user_model().objects.create_user("alice")
     session = import_module(settings.SESSION_ENGINE).SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

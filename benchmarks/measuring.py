@@ -149,7 +149,9 @@ class Bench:
     def python(self, module: str, *arguments: str) -> str:
         """Run a module of the benchmarks in a process of its own; return what it prints."""
         command = [sys.executable, "-m", module, *arguments]
-        environment = self.site.environment()
+        # From compiled modules, as an installed package is imported.
+        cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.directory / "pyc")}
+        environment = {**self.site.environment(), **cache}
         done = subprocess.run(
             command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
