@@ -33,7 +33,8 @@ GCRYPT_PASSPHRASE = [os.environ.get("GCRYPT_PASSPHRASE") or local_secret(DATA_DI
 if previous := os.environ.get("GCRYPT_PASSPHRASE_PREVIOUS"):
     GCRYPT_PASSPHRASE.append(previous)
 
-GCRYPT: dict[str, Any] = {"PROFILES": ["gcrypt.v2", "gcrypt.v1"]}  # v1 for the classic page
+# gcrypt.v1 is for the classic page.
+GCRYPT: dict[str, Any] = {"PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]}
 
 # --- Django and Channels ----------------------------------------------------------------------
 

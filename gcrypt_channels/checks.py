@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 from .conf import BOUND_MEMBERS, conf, problems
 from .hub.hub import hubs
 from .layers.sealed import SealedChannelLayer, inner_config, layer_problem, unwrap
-from .protocol.profiles import V1
+from .protocol.profiles import V1, is_available
 
 STRONG_LENGTH = 32
 """Characters; W001 warns of a shorter passphrase."""
@@ -44,14 +44,14 @@ def register() -> None:
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """E001-E010: what keeps the package from working at all."""
+    """E001-E010 and E012: what keeps the package from working at all."""
     return [checks.Error(each.message, hint=each.hint, id=each.id) for each in problems()]
 
 
 def check_security(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """W001, W002 and W012: settings that work, but weaken the protection."""
+    """W001, W002, W011 and W012: settings that work, but weaken the protection."""
     if problems():
         return []
     found: list[CheckMessage] = []
@@ -71,6 +71,15 @@ def check_security(
                 "and no forward secrecy.",
                 hint="Remove 'gcrypt.v1' from GCRYPT['PROFILES'] once no g-crypt page needs it.",
                 id="gcrypt_channels.W002",
+            )
+        )
+    if "PROFILES" in getattr(settings, "GCRYPT", {}) and not all(map(is_available, conf.profiles)):
+        found.append(
+            checks.Warning(
+                "GCRYPT['PROFILES'] lists gcrypt.v3, which is skipped: the installed cryptography "
+                "has no ML-KEM-768.",
+                hint="Install cryptography 48 or newer.",
+                id="gcrypt_channels.W011",
             )
         )
     unbound = [each for each in BOUND_MEMBERS if each not in conf.bind_request]

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .crypto.jsontext import SURROGATE
-from .protocol.profiles import PROFILES, V1, V2, Profile
+from .protocol.profiles import PROFILES, V1, V2, V3, Profile, is_available
 
 T = TypeVar("T")
 
@@ -177,11 +177,11 @@ class Conf:
     """The settings as attributes; a value of the wrong type raises ``ImproperlyConfigured``."""
 
     profiles = Setting(
-        [V2],
+        [V3, V2],
         _profiles,
         "a non-empty list of 'gcrypt.v3', 'gcrypt.v2' and 'gcrypt.v1', preferred first",
     )
-    """The enabled profiles, preferred first."""
+    """The enabled profiles, preferred first; ``negotiate`` skips one that is not available."""
 
     passphrase_resolver = Setting(
         "session", _resolver, "'session', 'shared', a dotted path or a callable"
@@ -198,7 +198,7 @@ class Conf:
     """Seconds that a client has to answer HELLO."""
 
     padding = Setting(False, _flag, "True or False")
-    """Whether outbound ``gcrypt.v2`` messages are padded to hide their length."""
+    """Whether outbound messages are padded to hide their length; not with ``gcrypt.v1``."""
 
     revalidate_interval = Setting(30, _seconds, _SECONDS)
     """Seconds between two sweeps over the sessions of all live connections."""
@@ -246,7 +246,7 @@ OPTIONS: Mapping[str, Setting[Any]] = {
 
 def problems(
     *,
-    profiles: Iterable[str] | None = None,
+    profiles: Iterable[Profile] | None = None,
     resolver: str | Callable[..., Any] | None = None,
 ) -> list[Problem]:
     """Return everything in the settings that keeps the package from working, all at once.
@@ -258,9 +258,10 @@ def problems(
     if not any(
         problem.id in ("gcrypt_channels.E003", "gcrypt_channels.E005") for problem in options
     ):
+        enabled = conf.profiles if profiles is None else tuple(profiles)
+        found += _profile_problems(enabled)
         found += _resolver_problems(
-            conf.profiles if profiles is None else tuple(profiles),
-            conf.passphrase_resolver if resolver is None else resolver,
+            enabled, conf.passphrase_resolver if resolver is None else resolver
         )
     return found
 
@@ -308,8 +309,16 @@ def _option_problems() -> list[Problem]:
     return found
 
 
+def _profile_problems(profiles: tuple[Profile, ...]) -> list[Problem]:
+    if any(map(is_available, profiles)):
+        return []
+    message = "PROFILES has gcrypt.v3 alone, and the installed cryptography has no ML-KEM-768."
+    hint = "Install cryptography 48 or newer, or enable gcrypt.v2 as well."
+    return [Problem("gcrypt_channels.E012", message, hint)]
+
+
 def _resolver_problems(
-    profiles: tuple[str, ...], resolver: str | Callable[..., Any]
+    profiles: tuple[Profile, ...], resolver: str | Callable[..., Any]
 ) -> list[Problem]:
     try:
         loaded = load_resolver(resolver)

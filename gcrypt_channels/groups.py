@@ -25,8 +25,7 @@ from .protocol.messages import encode_text
 async def broadcast(group: str, content: Any) -> None:
     """Send ``content`` as JSON to the client of every connection in ``group``.
 
-    It is encoded once, passes through no consumer, and reaches ``gcrypt.v1`` and ``gcrypt.v2``
-    clients alike.
+    It is encoded once, passes through no consumer, and reaches the clients of every profile alike.
 
     Raises:
         TryAgainLater: the channel layer is down.

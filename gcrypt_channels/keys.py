@@ -57,7 +57,7 @@ class Keyring:
             identity: what distinguishes the owner of this connection from every other one, for
                 example session key, user and session auth hash. It need not be secret.
             passphrases: the ``gcrypt.v1`` passphrases, where they are chosen instead of derived;
-                they then enter into the ``gcrypt.v2`` keys as well. Those keep their 256 bits from
+                they then enter into the session keys as well. Those keep their 256 bits from
                 the root however weak a chosen passphrase is.
 
         Raises:
@@ -88,8 +88,8 @@ class Keyring:
         """
         if not self.session_keys:
             raise ImproperlyConfigured(
-                "The passphrase resolver returned a Keyring without session_keys, which gcrypt.v2 "
-                "needs: use Keyring.derive(), or enable gcrypt.v1 alone."
+                "The passphrase resolver returned a Keyring without session_keys, which gcrypt.v3 "
+                "and gcrypt.v2 need: use Keyring.derive(), or enable gcrypt.v1 alone."
             )
         for key in self.session_keys:
             if kid is not None and primitives.compare(key.kid, kid):
@@ -150,7 +150,7 @@ def _classic_passphrase(secret: bytes, material: bytes) -> str:
 
 
 def _session_key(secret: bytes, material: bytes) -> SessionKey:
-    derived = primitives.hkdf(secret, info=b"gcrypt.v2 session key" + material, length=40)
+    derived = primitives.hkdf(secret, info=b"gcrypt session key" + material, length=40)
     return SessionKey(kid=derived[:8], psk=derived[8:])
 
 

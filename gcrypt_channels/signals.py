@@ -4,7 +4,7 @@ Every WebSocket that asks :class:`~gcrypt_channels.GcryptMiddleware` for a conne
 ``connection_refused``, or ``connection_opened`` and later ``connection_closed``. The sender is the
 class ``GcryptMiddleware``. Receivers get these keyword arguments, none of which is secret:
 
-* ``profile``: ``"gcrypt.v2"``, ``"gcrypt.v1"``, or ``""`` when none was agreed on;
+* ``profile``: ``"gcrypt.v3"``, ``"gcrypt.v2"``, ``"gcrypt.v1"``, or ``""`` when none was agreed on;
 * ``path``: the path of the WebSocket's URL;
 * ``user_id``: the primary key of the logged-in user as a string, ``""`` for nobody;
 * ``code``: the WebSocket close code as an ``int``; not with ``connection_opened``.

@@ -26,7 +26,7 @@ from .exceptions import LocalError, MessageTooBig
 from .outbox import Send
 from .protocol.classic import ClassicSession
 from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Text
-from .protocol.profiles import PROFILES, V1, V2, Profile
+from .protocol.profiles import PROFILES, V1, Profile, SecureProfile, secure_profiles
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
 
@@ -62,7 +62,8 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         spec_version: as Channels' communicator takes it.
         user: a saved user, who is logged in for this connection as by ``force_login``.
         session: a session to use instead of a new one.
-        profile: a profile that the middleware enables.
+        profile: the only profile that is offered. By default the middleware chooses between
+            ``gcrypt.v3``, where the installed libraries have ML-KEM-768, and ``gcrypt.v2``.
         resolver: what the middleware was given as ``resolver``, if it was given one.
 
     Attributes:
@@ -80,7 +81,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         *,
         user: AbstractBaseUser | None = None,
         session: SessionBase | None = None,
-        profile: Profile = V2,
+        profile: Profile | None = None,
         resolver: str | Callable[..., Any] | None = None,
     ) -> None:
         self._client = _Client(application, profile, resolver, user, session)
@@ -91,7 +92,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
             list(subprotocols or ()),
             spec_version,
         )
-        if profile not in PROFILES:
+        if profile not in (None, *PROFILES):
             raise ValueError(f"The profiles are {PROFILES}.")
         # As a client writes it: a request line is ASCII.
         self.scope["query_string"] = quote(self.scope["query_string"], safe=punctuation).encode()
@@ -123,7 +124,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         event = await super().receive_output(timeout)
         if event["type"] == _FAILED:
             await self.wait(timeout)  # raises what the application raised
-        if event["type"] == "websocket.accept" and self._client.profile == V1:
+        if event["type"] == "websocket.accept" and self._client.is_classic:
             # A refusal of gcrypt.v1 is an accept with a close directly behind it.
             waiting = [self.output_queue.get_nowait() for _ in range(self.output_queue.qsize())]
             if waiting and waiting[0]["type"] == "websocket.close":
@@ -143,16 +144,19 @@ class _Client:
     def __init__(
         self,
         application: Any,
-        profile: Profile,
+        profile: Profile | None,
         resolver: str | Callable[..., Any] | None,
         user: AbstractBaseUser | None,
         session: SessionBase | None,
     ) -> None:
-        self.profile = profile
+        self.is_classic = profile == V1
         self.user: Any = user
         self.session = session
         self._application = application
         self._resolver = resolver
+        self._profiles: tuple[SecureProfile, ...] = secure_profiles()
+        if profile is not None:
+            self._profiles = () if profile == V1 else (profile,)
         self._keyring: keys.Keyring | None = None
         self._wire: SecureSession | ClassicSession | None = None
         self._subprotocols: tuple[str, ...] = ()
@@ -219,19 +223,15 @@ class _Client:
             self._keyring = await keys.resolve(scope, resolver)
         self._subprotocols = tuple(scope["subprotocols"])
         self._binding = _binding(scope, self._offer())
-        if self.profile == V1:
-            self._wire = (
-                None if self._keyring is None else ClassicSession(self._keyring.passphrases)
-            )
-        else:
-            self._wire = SecureSession(self.profile, role="client")
+        if self.is_classic and self._keyring is not None:
+            self._wire = ClassicSession(self._keyring.passphrases)
 
     def _offer(self) -> tuple[str, ...]:
-        if self.profile == V1:
+        if self.is_classic:
             return (V1, *self._subprotocols)
         if self._keyring is None:
-            return (self.profile,)
-        return (self.profile, f"gcrypt.kid.{self._keyring.session_keys[0].kid.hex()}")
+            return self._profiles
+        return (*self._profiles, f"gcrypt.kid.{self._keyring.session_keys[0].kid.hex()}")
 
     # The wire
 
@@ -271,12 +271,16 @@ class _Client:
             await self._send_plain(event)
 
     async def _on_accept(self, event: Message) -> None:
-        if event.get("subprotocol") != self.profile:
+        selected: Any = event.get("subprotocol")
+        offered = self._profiles or (V1,)
+        if selected not in offered:
             self._fail(
-                f"The connection was accepted without {self.profile}: is GcryptMiddleware around "
-                "this application, and is the profile enabled?"
+                f"The connection was accepted without {' or '.join(offered)}: is GcryptMiddleware "
+                "around this application, and is the profile enabled?"
             )
-        elif self.profile == V1:  # else the consumer decides behind the handshake
+        elif not self.is_classic:  # the consumer decides behind the handshake
+            self._wire = SecureSession(selected, role="client")
+        else:
             self._is_open = True
             if self._wire is not None:  # else a refusal follows, or the test lacks the key
                 await self._send_plain({**event, "subprotocol": None})

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from . import keys
 from .conf import conf
-from .protocol.profiles import V1, V2
+from .protocol.profiles import V1
 from .sessions.identity import prepare_session
 from .sessions.store import check_store
 
@@ -32,7 +32,7 @@ class _JsonCsrf(CsrfViewMiddleware):
 
 @sensitive_variables()
 def _key(request: HttpRequest) -> HttpResponseBase:
-    """Answer with a member for each enabled profile; see ``docs/protocol.md``, *Keys*."""
+    """Answer with the keys of the enabled profiles; see ``docs/protocol.md``, *Keys*."""
     if request.method != "POST":
         response = _error(405, "method", "The key endpoint takes POST.")
         response["Allow"] = "POST"
@@ -53,7 +53,7 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
     if set(conf.profiles) - {V1} and keyring.session_keys:
         key = keyring.session_keys[0]
         psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
-        members[V2] = {"kid": key.kid.hex(), "psk": psk}
+        members["session"] = {"kid": key.kid.hex(), "psk": psk}
     return members
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from hypothesis import settings
 
+from gcrypt_channels.crypto import primitives
 from tests.servers import Redis, Site, demo_site, reserve_port
 from tests.teardowns import pytest_runtest_teardown  # noqa: F401 - a hook of this suite
 from tests.visitors import ENGINES, site
@@ -52,6 +54,16 @@ def demo(demo_files: Path, tmp_path: Path) -> Site:
 def shared_demo(demo_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The same for all tests of a module."""
     return copied(demo_files, tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture
+def no_ml_kem(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A `cryptography` that is too old for ML-KEM-768."""
+    module = "cryptography.hazmat.primitives.asymmetric.mlkem"
+    monkeypatch.setitem(sys.modules, module, None)  # to import it is an ImportError
+    primitives.mlkem768_available.cache_clear()
+    yield
+    primitives.mlkem768_available.cache_clear()
 
 
 @pytest.fixture

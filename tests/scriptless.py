@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 from gcrypt_channels.client import connect
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import V1, Profile
 
 
 class Scriptless:
@@ -48,14 +48,14 @@ class Scriptless:
         assert self.post(f"{url}/accounts/logout/")[0] == 200
 
     def fetch_keys(self, url: str) -> dict[str, Any]:
-        """What the key endpoint answers, by profile."""
+        """What the key endpoint answers."""
         status, body = self.post(f"{url}/gcrypt/key/")
         assert status == 200
         keys: dict[str, Any] = json.loads(body)
         return keys
 
     def connect(
-        self, url: str, path: str, keys: dict[str, Any], *, profile: Profile = "gcrypt.v2"
+        self, url: str, path: str, keys: dict[str, Any], *, profile: Profile | None = None
     ) -> Any:
         """A connection with exactly these keys: none is fetched on the way."""
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies)
@@ -64,5 +64,5 @@ class Scriptless:
             profile=profile,
             origin=url,
             additional_headers={"Cookie": cookies},
-            **keys[profile],
+            **keys[V1 if profile == V1 else "session"],
         )

@@ -34,4 +34,4 @@ STATIC_URL = "/static/"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 GCRYPT_PASSPHRASE = "8d0cb1f0f8a7d1a6a46b52f3d1b7c9e2-for-tests"
-GCRYPT = {"PROFILES": ["gcrypt.v2", "gcrypt.v1"]}
+GCRYPT = {"PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]}

@@ -91,6 +91,23 @@ def test_the_classic_profile_in_production_is_w002(settings: Any) -> None:
     assert ids() == []
 
 
+@pytest.mark.usefixtures("no_ml_kem")
+@pytest.mark.parametrize("profiles", [["gcrypt.v3", "gcrypt.v2"], ["gcrypt.v2", "gcrypt.v3"]])
+def test_v3_in_the_settings_without_ml_kem_is_w011(settings: Any, profiles: list[str]) -> None:
+    settings.GCRYPT = {"PROFILES": profiles}
+    assert ids() == ["W011"]
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
+    assert ids() == []
+    settings.GCRYPT = {}  # the default says nothing about what a project expects
+    assert ids() == []
+
+
+def test_v3_with_ml_kem_is_no_warning(settings: Any) -> None:
+    pytest.importorskip("cryptography.hazmat.primitives.asymmetric.mlkem")
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v3"]}
+    assert ids() == []
+
+
 @pytest.mark.parametrize("bound", [[], ["host"], ["target"]])
 def test_a_request_that_is_not_bound_is_w012_which_names_what_is_left_out(
     settings: Any, bound: list[str]

@@ -22,7 +22,7 @@ def resolver(scope: Any) -> str:
 
 def test_the_defaults_are_those_of_the_documentation(settings: Any) -> None:
     settings.GCRYPT = {}
-    assert conf.profiles == ("gcrypt.v2",)
+    assert conf.profiles == ("gcrypt.v3", "gcrypt.v2")
     assert conf.resolver == "session"
     assert conf.anonymous is False
     assert conf.max_message_size == 1_048_576
@@ -36,7 +36,7 @@ def test_the_defaults_are_those_of_the_documentation(settings: Any) -> None:
 
 def test_without_the_dictionary_the_defaults_apply(settings: Any) -> None:
     del settings.GCRYPT
-    assert conf.profiles == ("gcrypt.v2",)
+    assert conf.profiles == ("gcrypt.v3", "gcrypt.v2")
     assert problems() == []
 
 
@@ -198,12 +198,26 @@ def test_a_path_that_cannot_be_imported_is_e006(settings: Any, value: str) -> No
     assert repr(value) in problem.message
 
 
-def test_the_shared_resolver_with_v2_is_e007(settings: Any) -> None:
+def test_the_shared_resolver_with_v2_or_v3_is_e007(settings: Any) -> None:
     settings.GCRYPT_SHARED_PASSPHRASE = SHARED
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared"}
     assert [problem.id for problem in problems()] == ["gcrypt_channels.E007"]
+    for profile in ("gcrypt.v3", "gcrypt.v2"):
+        settings.GCRYPT["PROFILES"] = ["gcrypt.v1", profile]
+        assert [problem.id for problem in problems()] == ["gcrypt_channels.E007"]
     settings.GCRYPT = {"PASSPHRASE_RESOLVER": "shared", "PROFILES": ["gcrypt.v1"]}
     assert problems() == []
+
+
+@pytest.mark.usefixtures("no_ml_kem")
+def test_v3_alone_without_ml_kem_is_e012(settings: Any) -> None:
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v3"]}
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E012"
+    assert problems(profiles=["gcrypt.v2"]) == []
+    settings.GCRYPT = {}
+    assert problems() == []
+    assert [each.id for each in problems(profiles=["gcrypt.v3"])] == ["gcrypt_channels.E012"]
 
 
 def test_the_shared_resolver_without_its_passphrase_is_e009(settings: Any) -> None:

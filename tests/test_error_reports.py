@@ -177,7 +177,7 @@ def logging_in_in_vain() -> None:
 
 
 def connecting_with_keys_that_are_none() -> None:
-    answer = b'{"gcrypt.v2": {"kid": "short", "psk": "%s"}}' % base64.b64encode(PSK)
+    answer = b'{"session": {"kid": "short", "psk": "%s"}}' % base64.b64encode(PSK)
     with serving(key=(200, answer)) as site:
         asyncio.run(DjangoSession(site.url).connect("/").__aenter__())
 

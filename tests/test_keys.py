@@ -75,7 +75,7 @@ def test_keys_are_derived_as_documented() -> None:
     )
     secret = expand(root, b"gcrypt_channels purpose client", 32)
     material = encoded("session", "some identity")
-    derived = expand(secret, b"gcrypt.v2 session key" + material, 40)
+    derived = expand(secret, b"gcrypt session key" + material, 40)
     assert found.session_keys == (SessionKey(kid=derived[:8], psk=derived[8:]),)
     assert found.passphrases == (expand(secret, b"gcrypt.v1 passphrase" + material, 32).hex(),)
 

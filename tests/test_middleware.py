@@ -18,7 +18,7 @@ from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.middleware import negotiate
 from gcrypt_channels.protocol.events import Accepted, Bytes, Closed, Text
-from gcrypt_channels.protocol.profiles import V1, V2, Profile
+from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile
 from tests.consumers import PlainEcho
 from tests.wire import KEYRING, Wire, resolver
 
@@ -65,6 +65,28 @@ def test_the_servers_preference_decides(
 def test_nothing_acceptable_is_no_profile(offered: list[str], enabled: list[Profile]) -> None:
     with pytest.raises(NoProfile):
         negotiate(offered, enabled)
+
+
+def test_v3_is_selected_where_it_is_preferred_and_v2_without_it() -> None:
+    pytest.importorskip("cryptography.hazmat.primitives.asymmetric.mlkem")
+    assert negotiate([V3, V2], [V3, V2]) == negotiate([V2, V3], [V3, V2]) == V3
+    assert negotiate([V3, V2], [V2, V3]) == negotiate([V2], [V3, V2]) == V2
+
+
+@pytest.mark.usefixtures("no_ml_kem")
+def test_without_ml_kem_v3_is_skipped() -> None:
+    assert negotiate([V3, V2], [V3, V2]) == V2
+    with pytest.raises(NoProfile):
+        negotiate([V3], [V3, V2])
+
+
+@pytest.mark.usefixtures("no_ml_kem")
+@pytest.mark.parametrize("options", [{}, {"profiles": [V3]}])
+def test_without_ml_kem_v3_alone_stops_the_server_at_its_start(settings: Any, options: Any) -> None:
+    GcryptMiddleware(echo)
+    settings.GCRYPT = {"PROFILES": [V2] if options else [V3]}
+    with pytest.raises(ImproperlyConfigured, match="ML-KEM-768"):
+        GcryptMiddleware(echo, **options)
 
 
 @pytest.mark.parametrize("offered", [[], ["chat"], [V1], ["gcrypt.v4", "chat"]])

@@ -13,12 +13,12 @@ from django.test import override_settings
 
 from gcrypt_channels import Crypt
 from gcrypt_channels.exceptions import DecryptionFailed, GcryptError
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import Profile, secure_profiles
 from tests.scriptless import Scriptless
 from tests.servers import Daphne, Site
 from tests.visitors import Visitor
 
-KEYED: tuple[Profile, ...] = ("gcrypt.v2", "gcrypt.v1")
+KEYED: tuple[Profile, ...] = (*secure_profiles(), "gcrypt.v1")
 """The profiles for which the key endpoint answers."""
 
 OLD, NEW = secrets.token_hex(), secrets.token_hex()
@@ -161,7 +161,7 @@ async def test_the_runbook_refuses_nobody_at_any_moment(demo: Site) -> None:
 
 
 def connect(
-    alice: Scriptless, worker: Daphne, keys: dict[str, Any], profile: Profile = "gcrypt.v2"
+    alice: Scriptless, worker: Daphne, keys: dict[str, Any], profile: Profile | None = None
 ) -> Any:
     return alice.connect(worker.url, "/ws/counter/", keys, profile=profile)
 

@@ -13,7 +13,7 @@ from django.test import AsyncClient, TestCase
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import LocalError, MessageTooBig
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.protocol.profiles import PROFILES, Profile, is_available
+from gcrypt_channels.protocol.profiles import PROFILES, Profile, is_available, secure_profiles
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
 from tests.communicators import EncryptedCommunicator
 from tests.consumers import ECHO_CONSUMERS, PlainEcho
@@ -73,6 +73,34 @@ async def test_a_consumer_test_is_as_short_as_with_channels(
     assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
     assert await communicator.receive_nothing()
     await communicator.disconnect()
+
+
+async def opened_profile(alice: User, profiles: list[Profile]) -> str:
+    seen = []
+
+    class Seeing(Counter):
+        async def connect(self) -> None:
+            seen.append(self.gcrypt.profile)
+            await super().connect()
+
+    application = GcryptMiddleware(Seeing.as_asgi(), profiles=profiles)
+    communicator = EncryptedCommunicator(application, "/", user=alice)
+    assert await communicator.connect() == (True, None)
+    await communicator.disconnect()
+    [profile] = seen
+    return profile
+
+
+async def test_the_middleware_chooses_between_the_profiles_with_a_handshake(alice: User) -> None:
+    for profile in secure_profiles():
+        assert await opened_profile(alice, [profile]) == profile
+    assert await opened_profile(alice, ["gcrypt.v2", "gcrypt.v3"]) == "gcrypt.v2"
+    assert await opened_profile(alice, ["gcrypt.v3", "gcrypt.v2"]) == secure_profiles()[0]
+
+
+@pytest.mark.usefixtures("no_ml_kem")
+async def test_without_ml_kem_it_is_v2(alice: User) -> None:
+    assert await opened_profile(alice, ["gcrypt.v3", "gcrypt.v2"]) == "gcrypt.v2"
 
 
 @pytest.mark.parametrize("consumer", ECHO_CONSUMERS)

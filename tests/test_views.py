@@ -16,7 +16,8 @@ from tests.visitors import Visitor
 pytestmark = pytest.mark.django_db(transaction=True)
 
 URL = "/gcrypt/key/"
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
+V1, V2, V3 = "gcrypt.v1", "gcrypt.v2", "gcrypt.v3"
+SESSION = "session"
 
 
 @pytest.fixture
@@ -41,19 +42,32 @@ def test_a_logged_in_user_gets_the_keys_of_every_enabled_profile(client: Client)
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
     keys = response.json()
-    assert keys.keys() == {V1, V2}
+    assert keys.keys() == {V1, SESSION}
     assert keys[V1].keys() == {"passphrase"}
     assert len(keys[V1]["passphrase"]) == 64
-    assert keys[V2].keys() == {"kid", "psk"}
-    assert len(bytes.fromhex(keys[V2]["kid"])) == 8
-    assert "=" not in keys[V2]["psk"]
-    assert len(base64.urlsafe_b64decode(keys[V2]["psk"] + "=")) == 32
+    assert keys[SESSION].keys() == {"kid", "psk"}
+    assert len(bytes.fromhex(keys[SESSION]["kid"])) == 8
+    assert "=" not in keys[SESSION]["psk"]
+    assert len(base64.urlsafe_b64decode(keys[SESSION]["psk"] + "=")) == 32
 
 
-@pytest.mark.parametrize("profile", [V1, V2])
-def test_a_profile_that_is_off_has_no_member(client: Client, settings: Any, profile: str) -> None:
-    settings.GCRYPT = {"PROFILES": [profile]}
-    assert client.post(URL).json().keys() == {profile}
+@pytest.mark.parametrize(
+    ("profiles", "members"),
+    [([V1], {V1}), ([V2], {SESSION}), ([V3], {SESSION}), ([V3, V2], {SESSION})],
+)
+def test_a_profile_that_is_off_has_no_member(
+    client: Client, settings: Any, profiles: list[str], members: set[str]
+) -> None:
+    settings.GCRYPT = {"PROFILES": profiles}
+    assert client.post(URL).json().keys() == members
+
+
+def test_one_session_key_serves_v2_and_v3(client: Client, settings: Any) -> None:
+    answers = []
+    for profile in (V2, V3):
+        settings.GCRYPT = {"PROFILES": [profile]}
+        answers.append(client.post(URL).json())
+    assert answers[0] == answers[1]
 
 
 def test_the_keys_stay_the_same_within_a_session(client: Client) -> None:
@@ -65,8 +79,8 @@ def test_another_login_has_other_keys(client: Client, alice: User) -> None:
     other.force_login(alice)
     mine, others = client.post(URL).json(), other.post(URL).json()
     assert mine[V1]["passphrase"] != others[V1]["passphrase"]
-    assert mine[V2]["kid"] != others[V2]["kid"]
-    assert mine[V2]["psk"] != others[V2]["psk"]
+    assert mine[SESSION]["kid"] != others[SESSION]["kid"]
+    assert mine[SESSION]["psk"] != others[SESSION]["psk"]
 
 
 async def test_the_keys_open_a_connection(db_engine: None) -> None:
@@ -85,7 +99,7 @@ def test_every_session_engine_keeps_the_keys(
     client = Client()
     client.force_login(alice)
     first = client.post(URL).json()
-    assert first[V2]["kid"]
+    assert first[SESSION]["kid"]
     assert client.post(URL).json() == first
 
 
@@ -94,7 +108,7 @@ async def test_it_answers_under_asgi(alice: User) -> None:
     await client.aforce_login(alice)
     response = await client.post(URL)
     assert response.status_code == 200
-    assert response.json().keys() == {V1, V2}
+    assert response.json().keys() == {V1, SESSION}
 
 
 # Who gets none
@@ -224,7 +238,7 @@ def test_no_key_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(0)
     keys = client.post(URL).json()
     assert keys[V1]["passphrase"] not in caplog.text
-    assert keys[V2]["psk"] not in caplog.text
+    assert keys[SESSION]["psk"] not in caplog.text
 
 
 async def test_a_cache_that_is_down_is_no_logout(

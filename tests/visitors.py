@@ -203,7 +203,7 @@ def key_in(response: Any) -> SessionKey | None:
     """The key in an answer of the key endpoint."""
     if response.status_code != 200:
         return None
-    member = json.loads(response.content)["gcrypt.v2"]
+    member = json.loads(response.content)["session"]
     psk = base64.urlsafe_b64decode(member["psk"] + "=")
     return SessionKey(kid=bytes.fromhex(member["kid"]), psk=psk)
 

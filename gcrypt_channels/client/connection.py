@@ -38,7 +38,7 @@ class ClientConnection:
     leaves the connection in step.
 
     Attributes:
-        profile: ``"gcrypt.v2"`` or ``"gcrypt.v1"``.
+        profile: the one that the server selected, such as ``"gcrypt.v3"``.
         subprotocol: the one that the application chose; ``None`` with ``gcrypt.v1``.
     """
 
@@ -133,7 +133,7 @@ class ClientConnection:
 
         Args:
             code: 1000, or 3000 to 4999 for the application's own.
-            reason: sent to the server, encrypted with ``gcrypt.v2``; at most 123 bytes of
+            reason: sent to the server, in clear with ``gcrypt.v1`` alone; at most 123 bytes of
                 UTF-8.
 
         Raises:
@@ -154,7 +154,7 @@ class ClientConnection:
         subprotocols: Sequence[str],
         binding: events.Binding,
     ) -> None:
-        """Check the profile, and for ``gcrypt.v2`` handshake and wait for the application's accept.
+        """Check the profile and, but for ``gcrypt.v1``, handshake and wait for the accept.
 
         See ``docs/protocol.md``, *Negotiation* and *Handshake*.
         """

@@ -34,4 +34,6 @@ def parse_key(kid: bytes | str | None, psk: bytes | str | None) -> SessionKey:
     finally:
         del kid, psk  # an error report prints local variables
     # Raised out here: a decoder's error, as a context, could carry the key along.
-    raise ValueError("gcrypt.v2 needs kid (8 bytes, or hex) and psk (32 bytes, or base64url)")
+    raise ValueError(
+        "gcrypt.v3 and gcrypt.v2 need kid (8 bytes, or hex) and psk (32, or base64url)"
+    )

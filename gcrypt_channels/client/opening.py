@@ -23,7 +23,14 @@ from ..exceptions import HandshakeTimeout, NoProfile, ProtocolError
 from ..protocol.classic import ClassicSession, max_frame_size
 from ..protocol.events import Binding
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
-from ..protocol.profiles import PROFILES, V1, V2, Profile, is_available
+from ..protocol.profiles import (
+    PROFILES,
+    V1,
+    Profile,
+    SecureProfile,
+    is_available,
+    secure_profiles,
+)
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
 from .key import KeySource, parse_key
@@ -47,7 +54,7 @@ async def connect(
     kid: bytes | str | None = None,
     psk: bytes | str | None = None,
     passphrase: str | None = None,
-    profile: Profile = V2,
+    profile: Profile | None = None,
     subprotocols: Sequence[str] = (),
     key_source: KeySource | None = None,
     on_gap: GapHandler | None = None,
@@ -60,7 +67,7 @@ async def connect(
     """Connect, and yield the connection once the application has accepted it.
 
     ``kid``, ``psk`` and ``passphrase`` are what the key endpoint answers, and may be given as it
-    writes them: ``connect(url, **answer["gcrypt.v2"])``. With ``gcrypt.v1`` it is not known
+    writes them: ``connect(url, **answer["session"])``. With ``gcrypt.v1`` it is not known
     whether the application accepted: a refusal is the end of an open connection. No redirect is
     followed.
 
@@ -69,12 +76,14 @@ async def connect(
         kid: not of ``gcrypt.v1``: the name of the session key, 8 bytes or 16 hex digits.
         psk: not of ``gcrypt.v1``: the session key, 32 bytes or their base64url form.
         passphrase: ``gcrypt.v1``: the passphrase.
-        profile: ``"gcrypt.v3"``, ``"gcrypt.v2"`` or ``"gcrypt.v1"``; there is no falling back.
+        profile: ``"gcrypt.v3"``, ``"gcrypt.v2"`` or ``"gcrypt.v1"``, and no other. By default the
+            server chooses between the first two, or has only ``gcrypt.v2`` to choose where the
+            installed libraries lack ML-KEM-768.
         subprotocols: those of the application.
         key_source: called for a fresh key, once, when the server names another ``kid``.
         on_gap: called with a group and the number of its messages that were lost.
         max_message: the largest message accepted, in bytes.
-        padding: hide the sizes of what is sent (``gcrypt.v2``).
+        padding: hide the sizes of what is sent; not with ``gcrypt.v1``.
         open_timeout: seconds to reach the server, and again to be accepted by its application.
         additional_headers: of the request, as ``websockets.connect`` takes them. A ``Host`` among
             them replaces that of the URL.
@@ -90,26 +99,20 @@ async def connect(
         ValueError: URL, key, profile, subprotocol or header is not valid; nothing was sent.
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
-    session: SecureSession | ClassicSession
+    classic: ClassicSession | None = None
     try:
-        if profile not in PROFILES:
-            raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
-        if not is_available(profile):
-            raise NoProfile(f"the installed libraries lack what {profile} needs")
+        profiles = _profiles_to_offer(profile)
         if not all(map(_is_token, subprotocols)):
             raise ValueError("a subprotocol is made of ASCII letters, digits and !#$%&'*+-.^_`|~")
         headers = _parse_headers(additional_headers, options.get("origin"))
         address = _requested_address(url, headers)
-        if profile != V1:
+        if profiles:
             key = parse_key(kid, psk)
-            session = SecureSession(
-                profile, role="client", max_message=max_message, padding=padding
-            )
-            offered = [profile, f"gcrypt.kid.{key.kid.hex()}"]
+            offered = [*profiles, f"gcrypt.kid.{key.kid.hex()}"]
             max_frame = MAX_TRANSPORT_FRAME
         elif passphrase is not None:
             key = None
-            session = ClassicSession([passphrase], max_message=max_message)
+            classic = ClassicSession([passphrase], max_message=max_message)
             offered = [V1, *subprotocols]
             max_frame = max_frame_size(max_message)
         else:
@@ -136,6 +139,13 @@ async def connect(
     except NegotiationError as error:
         raise NoProfile("the server selected what was not offered") from error
     async with socket:
+        session = classic or SecureSession(
+            # The handshake refuses what was not offered.
+            next((each for each in profiles if each == socket.subprotocol), profiles[0]),
+            role="client",
+            max_message=max_message,
+            padding=padding,
+        )
         connection = ClientConnection(socket, session, on_gap=on_gap)
         try:
             accepted = connection.handshake(
@@ -152,6 +162,17 @@ async def connect(
             yield connection
         finally:
             await connection.close()
+
+
+def _profiles_to_offer(profile: Profile | None) -> tuple[SecureProfile, ...]:
+    """Return what to offer where the caller names ``profile``; nothing for ``gcrypt.v1``."""
+    if profile is None:
+        return secure_profiles()
+    if profile not in PROFILES:
+        raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
+    if not is_available(profile):
+        raise NoProfile(f"the installed libraries lack what {profile} needs")
+    return () if profile == V1 else (profile,)
 
 
 def _parse_headers(additional_headers: Any, origin: str | None) -> Headers:

@@ -24,7 +24,7 @@ from websockets.datastructures import Headers
 
 from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
-from ..protocol.profiles import V1, V2, Profile
+from ..protocol.profiles import V1, Profile
 from .connection import ClientConnection
 from .key import parse_key
 from .opening import connect
@@ -96,7 +96,7 @@ class DjangoSession:
         await asyncio.to_thread(self._login, username, password)
 
     async def fetch_keys(self) -> dict[str, Any]:
-        """Return what the key endpoint answers: the keys of this session, by profile.
+        """Return what the key endpoint answers; see ``docs/protocol.md``, *Keys*.
 
         Raises:
             NoSessionKey: nobody is logged in, or the session may have no key.
@@ -106,7 +106,7 @@ class DjangoSession:
 
     @asynccontextmanager
     async def connect(
-        self, path: str, *, profile: Profile = V2, **options: Any
+        self, path: str, *, profile: Profile | None = None, **options: Any
     ) -> AsyncIterator[ClientConnection]:
         """Fetch this session's key and connect to ``path``.
 
@@ -127,12 +127,12 @@ class DjangoSession:
         ) as connection:
             yield connection
 
-    def _key_options(self, profile: Profile, answer: Mapping[str, Any]) -> dict[str, Any]:
+    def _key_options(self, profile: Profile | None, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of ``connect`` that an answer of the key endpoint stands for."""
-        members = answer.get(profile)
+        members = answer.get(V1 if profile == V1 else "session")
         try:
             if not isinstance(members, dict):
-                raise NoProfile(f"the site does not enable {profile}")
+                raise NoProfile(f"the site does not enable {profile or 'gcrypt.v3 or gcrypt.v2'}")
             if profile == V1:
                 return {"passphrase": members.get("passphrase")}
             key = parse_key(members.get("kid"), members.get("psk"))
@@ -143,7 +143,7 @@ class DjangoSession:
             del answer, members  # an error report prints local variables
 
     async def _fetch_key(self) -> SessionKey:
-        options = self._key_options(V2, await self.fetch_keys())
+        options = self._key_options(None, await self.fetch_keys())
         return SessionKey(kid=options["kid"], psk=options["psk"])
 
     def _with_cookies(self, headers: Headers, path: str) -> Headers:

@@ -23,7 +23,7 @@ class EncryptedSocket:
 
     @property
     def profile(self) -> Profile:
-        """The profile of the connection, such as ``"gcrypt.v2"``."""
+        """The profile of the connection, such as ``"gcrypt.v3"``."""
         return _endpoints[self].connection.profile
 
     @property

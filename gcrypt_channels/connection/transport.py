@@ -10,7 +10,6 @@ from channels.sessions import InstanceSessionWrapper
 
 from ..outbox import Send
 
-
 HYPERCORN_LAYERS: Final = 4
 """Objects of hypercorn, each with the ``send`` of the one below, down to that of the socket."""
 

@@ -10,6 +10,7 @@ from django.urls import NoReverseMatch, reverse
 
 from .. import checks
 from ..conf import conf
+from ..protocol.profiles import Profile, is_available
 
 __all__ = ["examine_configuration"]
 
@@ -21,7 +22,8 @@ def examine_configuration() -> Iterator[CheckMessage]:
     if not errors:
         count = len(conf.passphrases)
         passphrases = "1 passphrase" if count == 1 else f"{count} passphrases"
-        yield Info(f"valid; {', '.join(conf.profiles)}; {passphrases}", obj="settings")
+        profiles = ", ".join(map(_describe, conf.profiles))
+        yield Info(f"valid; {profiles}; {passphrases}", obj="settings")
     for check in (
         checks.check_security,
         checks.check_sessions,
@@ -30,6 +32,10 @@ def examine_configuration() -> Iterator[CheckMessage]:
     ):
         yield from check(None)
     yield _key_endpoint()
+
+
+def _describe(profile: Profile) -> str:
+    return profile if is_available(profile) else f"{profile} (skipped: no ML-KEM-768)"
 
 
 def _key_endpoint() -> CheckMessage:

@@ -21,7 +21,7 @@ assert "gcrypt_channels/gcrypt.js" in page, page
 token = browser.cookies["csrftoken"].value
 answer = browser.post("/gcrypt/key/", headers={"X-CSRFToken": token})
 assert answer.status_code == 200, answer
-key = answer.json()["gcrypt.v2"]
+key = answer.json()["session"]
 headers = [
     (b"host", b"localhost"),
     (b"origin", b"http://localhost"),

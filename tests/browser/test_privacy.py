@@ -18,7 +18,7 @@ def keys_of(page: Page) -> list[str]:
             return (await fetch("/gcrypt/key/", { method: "POST", headers })).json();
         }"""
     )
-    return [answer["gcrypt.v2"]["psk"], answer["gcrypt.v1"]["passphrase"]]
+    return [answer["session"]["psk"], answer["gcrypt.v1"]["passphrase"]]
 
 
 def test_every_page_works_under_its_strict_policy(server: Daphne, log_in: LogIn) -> None:

@@ -28,7 +28,7 @@ from gcrypt_channels.exceptions import (
 )
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
-from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile
+from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile, SecureProfile, secure_profiles
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.documents import ROOT, blocks
 from tests.servers import Uvicorn, WebServer, demo_site
@@ -43,7 +43,8 @@ class Peer:
 
     def __init__(self, socket: ServerConnection, *, max_message: int = 1_048_576) -> None:
         self.socket = socket
-        self.session = SecureSession(role="server", max_message=max_message)
+        profile: SecureProfile = V3 if socket.subprotocol == V3 else V2
+        self.session = SecureSession(profile, role="server", max_message=max_message)
 
     async def greet(self, key: SessionKey = KEY) -> tuple[str, ...]:
         await self.socket.send(self.session.hello(key.kid, key.psk))
@@ -166,10 +167,8 @@ async def test_a_wrong_key_or_profile_is_refused_before_connecting(wrong: dict[s
             pass
 
 
-async def test_a_profile_that_the_libraries_lack_is_refused_before_connecting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("gcrypt_channels.client.opening.is_available", lambda profile: False)
+@pytest.mark.usefixtures("no_ml_kem")
+async def test_a_profile_that_the_libraries_lack_is_refused_before_connecting() -> None:
     with pytest.raises(NoProfile):
         async with connect("ws://127.0.0.1:1/", profile=V3, kid=KEY.kid, psk=KEY.psk):
             pass
@@ -246,7 +245,7 @@ async def test_the_application_chooses_a_subprotocol_under_encryption() -> None:
     async def script(peer: Peer) -> None:
         assert peer.socket.request is not None
         assert peer.socket.request.headers["Sec-WebSocket-Protocol"] == (
-            "gcrypt.v2, gcrypt.kid.0001020304050607"
+            ", ".join([*secure_profiles(), "gcrypt.kid.0001020304050607"])
         )
         assert await peer.greet() == ("coffee", "tea")
         await peer.accept("tea")
@@ -304,8 +303,44 @@ async def test_a_close_before_the_handshake_raises_the_servers_code() -> None:
     assert (caught.value.code, caught.value.authentic) == (4401, False)
 
 
-@pytest.mark.parametrize("profile", [V2, V1])
-async def test_a_server_that_selects_no_profile_is_left(profile: Profile) -> None:
+@pytest.mark.parametrize("profile", secure_profiles())
+async def test_the_server_selects_one_of_the_profiles_that_are_offered(profile: str) -> None:
+    async with server(echo, subprotocol=profile) as url, connected(url) as socket:
+        assert socket.profile == profile
+        await socket.send("hello")
+        assert await socket.receive() == "hello"
+
+
+@pytest.mark.parametrize("profile", secure_profiles())
+async def test_a_profile_that_is_named_is_offered_alone(profile: Profile) -> None:
+    async def script(peer: Peer) -> None:
+        assert peer.socket.request is not None
+        assert peer.socket.request.headers["Sec-WebSocket-Protocol"] == (
+            f"{profile}, gcrypt.kid.0001020304050607"
+        )
+        await echo(peer)
+
+    async with (
+        server(script, subprotocol=profile) as url,
+        connected(url, profile=profile) as socket,
+    ):
+        assert socket.profile == profile
+
+
+@pytest.mark.usefixtures("no_ml_kem")
+async def test_without_ml_kem_v2_is_offered_alone() -> None:
+    async def script(peer: Peer) -> None:
+        assert peer.socket.request is not None
+        offered = peer.socket.request.headers["Sec-WebSocket-Protocol"]
+        assert offered == "gcrypt.v2, gcrypt.kid.0001020304050607"
+        await echo(peer)
+
+    async with server(script) as url, connected(url) as socket:
+        assert socket.profile == V2
+
+
+@pytest.mark.parametrize("profile", [*secure_profiles(), V1, None])
+async def test_a_server_that_selects_no_profile_is_left(profile: Profile | None) -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.wait_closed()
         assert peer.socket.close_code == 4406
@@ -661,7 +696,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
         yield running
 
 
-@pytest.mark.parametrize("profile", [V2, V1])
+@pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 async def test_a_user_logs_in_and_counts(demo: WebServer, profile: Profile) -> None:
     site = DjangoSession(demo.url)
     await site.login("alice", "alice-demo")
@@ -690,10 +725,10 @@ async def test_the_socket_carries_cookie_and_origin(demo: WebServer) -> None:
     keys = await site.fetch_keys()
     url = f"{demo.websocket_url}/ws/echo/"
     with pytest.raises(InvalidStatus):  # 403: no Origin
-        async with connect(url, **keys[V2], proxy=None):
+        async with connect(url, **keys["session"], proxy=None):
             pass
     with pytest.raises(ConnectionClosed) as caught:  # no cookie
-        async with connect(url, **keys[V2], origin=demo.url, proxy=None):
+        async with connect(url, **keys["session"], origin=demo.url, proxy=None):
             pass
     assert caught.value.code == 4401
 

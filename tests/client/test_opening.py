@@ -23,12 +23,14 @@ from gcrypt_channels.client import DjangoSession, connect
 from gcrypt_channels.exceptions import ConnectionClosed, LocalError, NoProfile
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Binding, Closed, HandshakeDone
+from gcrypt_channels.protocol.profiles import PROFILES, secure_profiles
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.client.test_site import serving
 from tests.hostile import ANY_TEXT, documented
 
 KEY = SessionKey(kid=bytes(range(8)), psk=bytes(range(32)))
-OFFER = ("gcrypt.v2", "gcrypt.kid.0001020304050607")
+BEST = secure_profiles()[0]
+OFFER = (*secure_profiles(), "gcrypt.kid.0001020304050607")
 
 
 def connected(url: str, **options: Any) -> Any:
@@ -45,7 +47,7 @@ class Recorder:
     async def __call__(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         self.requests.append(socket.request)
-        session = SecureSession(role="server")
+        session = SecureSession(BEST, role="server")
         await socket.send(session.hello(KEY.kid, KEY.psk))
         done = session.receive(await socket.recv())
         assert isinstance(done, HandshakeDone)
@@ -66,7 +68,7 @@ async def open_server() -> AsyncIterator[str]:
 def key_site() -> Iterator[str]:
     """A site with a key endpoint, and without WebSockets."""
     members = {"kid": KEY.kid.hex(), "psk": base64.urlsafe_b64encode(KEY.psk).decode()}
-    with serving(key=(200, json.dumps({"gcrypt.v2": members}).encode())) as site:
+    with serving(key=(200, json.dumps({"session": members}).encode())) as site:
         yield site.url
 
 
@@ -211,7 +213,7 @@ async def test_any_subprotocol_is_offered_or_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "two words", "comma,", "\ud800", "ü", None])
-@pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
+@pytest.mark.parametrize("profile", PROFILES)
 async def test_what_is_no_subprotocol_is_refused_before_connecting(profile: Any, name: Any) -> None:
     with pytest.raises(ValueError, match="subprotocol"):
         async with connected(
@@ -295,7 +297,7 @@ async def test_a_server_that_does_not_read_cannot_hold_up_a_close() -> None:
     stop = asyncio.Event()
 
     async def stall(socket: ServerConnection) -> None:
-        session = SecureSession(role="server")
+        session = SecureSession(BEST, role="server")
         await socket.send(session.hello(KEY.kid, KEY.psk))
         session.receive(await socket.recv())
         for frame in session.seal_accept(None):

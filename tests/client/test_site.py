@@ -195,7 +195,7 @@ async def test_a_site_that_cannot_be_reached_is_named() -> None:
     ],
 )
 async def test_an_answer_without_a_usable_key_is_named(member: object, error: Any) -> None:
-    with serving(key=key_answer({"gcrypt.v2": member})) as site, pytest.raises(error):
+    with serving(key=key_answer({"session": member})) as site, pytest.raises(error):
         async with DjangoSession(site.url).connect("/ws/"):
             pass
 
@@ -203,7 +203,7 @@ async def test_an_answer_without_a_usable_key_is_named(member: object, error: An
 async def test_an_answer_cannot_choose_where_to_connect() -> None:
     hostile = {"kid": "00" * 8, "psk": "A" * 43, "proxy": "http://127.0.0.1:1", "ssl": "x"}
     with (
-        serving(key=key_answer({"gcrypt.v2": hostile})) as site,
+        serving(key=key_answer({"session": hostile})) as site,
         pytest.raises(InvalidHandshake),
     ):  # by the site itself, which has no such socket
         async with DjangoSession(site.url).connect("/ws/", proxy=None):

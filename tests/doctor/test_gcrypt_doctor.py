@@ -134,6 +134,13 @@ def test_a_rotation_is_shown(site: Any) -> None:
     assert "2 passphrases" in next(examine()).msg
 
 
+@pytest.mark.usefixtures("no_ml_kem")
+def test_a_profile_that_is_skipped_is_shown(site: Any) -> None:
+    site.GCRYPT = {}
+    shown = next(examine()).msg
+    assert "gcrypt.v3 (skipped: no ML-KEM-768), gcrypt.v2;" in shown
+
+
 def test_a_missing_key_endpoint_is_a_failure(site: Any) -> None:
     site.ROOT_URLCONF = "gcrypt_channels.urls"  # not under its namespace
     found = the_fault("key endpoint")

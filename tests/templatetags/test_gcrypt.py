@@ -144,7 +144,7 @@ def test_no_secret_is_in_the_page(django_user_model: Any, settings: Any) -> None
     for secret in (
         settings.GCRYPT_PASSPHRASE,
         keys["gcrypt.v1"]["passphrase"],
-        keys["gcrypt.v2"]["psk"],
+        keys["session"]["psk"],
         client.cookies[settings.SESSION_COOKIE_NAME].value,
     ):
         assert secret not in html

@@ -15,7 +15,7 @@ function open() {
   const { value: profile } = document.querySelector("input[name=profile]:checked");
   return keepOpen("/ws/counter/", {
     status: document.getElementById("status"),
-    options: { profile },
+    options: profile ? { profile } : {},
     on: { open: goOn, message: receive },
   });
 }
