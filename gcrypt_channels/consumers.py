@@ -22,6 +22,7 @@ from .connection.facade import EncryptedSocket, connection_of, facade_of
 from .connection.inbox import Inbox, Receive, is_reserved
 from .crypto import jsontext
 from .exceptions import InvalidFrame
+from .layers.sealed import unwrap
 from .outbox import Event, Send
 
 logger = logging.getLogger(__name__)
@@ -253,8 +254,9 @@ def _names_are_free(layer: Any) -> bool:
     ``receive`` is cancelled.
     """
     core = sys.modules.get("channels_redis.core")
-    return isinstance(layer, InMemoryChannelLayer) or (
-        core is not None and isinstance(layer, core.RedisChannelLayer)
+    inner = unwrap(layer)
+    return isinstance(inner, InMemoryChannelLayer) or (
+        core is not None and isinstance(inner, core.RedisChannelLayer)
     )
 
 
