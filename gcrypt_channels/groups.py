@@ -1,6 +1,6 @@
-"""Sealed messages to groups: from any process, to every connection that joined.
+"""Sends sealed messages to groups: from any process, to every connection that has joined.
 
-A synchronous caller uses the twins, ``broadcast_sync`` and ``group_send_sync``.
+Synchronous code calls ``broadcast_sync`` and ``group_send_sync``.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def user_group(user: Any) -> str:
 
 
 async def publish_control(message: Mapping[str, Any]) -> None:
-    """Hand ``message`` to the control handlers of all processes.
+    """Send a control message to all processes; see ``hub/tasks.py``.
 
-    This process's own are called whether the channel layer works or not.
+    This process receives it whether the channel layer works or not.
 
     Args:
         message: JSON values; ``"op"`` names the handler.

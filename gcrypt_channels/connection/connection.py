@@ -38,7 +38,7 @@ APPLICATION_TIMEOUT: Final = 10.0
 """Seconds that an application without the mixin has to return behind the end."""
 
 
-class Switchboard(Protocol):
+class GroupRegistry(Protocol):
     """What a connection needs of the hub."""
 
     async def join(self, connection: Connection, group: str) -> None:
@@ -130,7 +130,7 @@ class Connection:
         receive: Receive,
         send: Send,
         *,
-        hub: Switchboard,
+        hub: GroupRegistry,
         path: str = "",
         subprotocol: str | None = None,
         login: Login = NOBODY,

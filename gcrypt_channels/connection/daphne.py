@@ -1,8 +1,8 @@
-"""The server's ``send``, with what daphne's lacks: pacing, and every close code with its reason.
+"""What daphne's ``send`` lacks: backpressure, and every close code with its reason.
 
-daphne hands a message to Twisted and returns; Twisted keeps in memory whatever the client does not
-read, without bound. It tells a registered producer when its buffer is full, so one is registered,
-and ``send`` waits until the buffer is empty again.
+daphne hands a message to Twisted and returns. Twisted keeps what the client does not read in
+memory, without a bound, and tells a registered producer when its buffer is full. So a producer is
+registered, and ``send`` waits until the buffer is empty again.
 
 daphne closes by a method of autobahn that takes 1000 and 3000 to 4999 alone, raises for the rest,
 which leaves the socket open for ever, and is not given the reason. The close frame is sent by the

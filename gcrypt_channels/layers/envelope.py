@@ -1,4 +1,4 @@
-"""A group message as the channel layer carries it (``docs/protocol.md``, *Group messages*)."""
+"""The format of a group message on the channel layer (``docs/protocol.md``, *Group messages*)."""
 
 from __future__ import annotations
 
@@ -164,9 +164,9 @@ def expiry_of(layer: Any) -> float:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether ``error`` says that the Redis behind the channel layer is away.
+    """Whether ``error`` means that the Redis behind the channel layer cannot serve now.
 
-    It is told by its class: what is left of its traceback when Channels has passed it on no longer
+    The class of the error decides: when Channels has passed the error on, its traceback no longer
     names the layer.
     """
     redis = sys.modules.get("redis.exceptions")

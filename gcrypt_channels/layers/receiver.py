@@ -1,4 +1,4 @@
-"""Opens the messages to a process's groups: each once, in order, and tells what is missing."""
+"""Opens the messages to the groups of a process, each once and in order, and finds what is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Seen(NamedTuple):
 
 
 class Receiver:
-    """The opening side: what arrived from each sender, and what therefore must be missing."""
+    """The last message that arrived from each sender to each group."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[bytes, bytes], _Seen] = OrderedDict()

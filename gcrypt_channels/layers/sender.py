@@ -1,11 +1,11 @@
-"""Sends sealed messages to groups, in an order that lets a receiver notice what is missing.
+"""Sends sealed messages to groups, numbered so that a receiver notices what is missing.
 
 Two rules:
 
 * No two messages share a key and a nonce. A key belongs to one group and one sender, and a sender
   belongs to one event loop of one process.
-* Taking a message's number and handing it to the layer is one step, so that the messages of one
-  sender reach a group in the order of their numbers, and a number left out is a message lost.
+* A message is numbered and handed to the layer under one lock, so the messages of one sender reach a
+  group in the order of their numbers, and a missing number is a lost message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .envelope import LAYER_TIMEOUT, SENDER_SIZE, Body, Envelope, MessageKind, l
 from .locks import KeyedLock
 
 MAX_GROUPS: Final = 10_000
-"""For so many groups one sender counts; for more, it begins anew."""
+"""Groups for which one sender counts; with more, it takes a new identity."""
 
 
 class _Count:
@@ -48,12 +48,12 @@ class Sender:
         self._counts: dict[str, _Count] = {}
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve ``loop`` from now on; the locks of the loop before died with it."""
+        """Serve ``loop`` from now on, with new locks: those of the closed loop are of no use."""
         self.loop = loop
         self.locks = KeyedLock()
 
     def seal(self, group: str, kind: MessageKind, payload: bytes) -> Envelope:
-        """Seal the next message to ``group``; its number is spent, whatever becomes of it."""
+        """Seal the next message to ``group``. Its number is never used again, sent or not."""
         now = time.time_ns()
         count = self._counts.get(group)
         if count is None:

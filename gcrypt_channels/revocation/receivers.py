@@ -1,7 +1,7 @@
 """Receivers of Django's own signals, through which a session's end reaches its connections.
 
-None of them ever makes a login, a logout or a save fail, or wait. What happens inside a transaction
-is told when that is committed, and not at all when it is rolled back.
+None of them makes a login, a logout or a save fail or wait. What happens inside a transaction is
+announced when the transaction is committed, and not at all when it is rolled back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def register() -> None:
     user_logged_in.connect(logged_in)
     user_logged_out.connect(logged_out)
     for model in apps.get_models(include_auto_created=True):
-        if issubclass(model, get_user_model()):  # proxies and heirs send signals of their own
+        if issubclass(
+            model, get_user_model()
+        ):  # proxy models and subclasses send their own signals
             post_save.connect(user_saved, sender=model)
             post_delete.connect(user_deleted, sender=model)
     store = session_store()
@@ -47,14 +49,14 @@ def register() -> None:
 
 
 def _quiet(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Log what goes wrong in ``receiver``: it is called in the middle of other people's work."""
+    """Log what ``receiver`` raises: it is called inside the project's own requests."""
 
     @wraps(receiver)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             receiver(*args, **kwargs)
         except Exception:
-            logger.exception("Connections were not told of the end of a session.")
+            logger.exception("The end of a session was not announced to its connections.")
 
     return wrapper
 

@@ -74,10 +74,11 @@ class Notice(NamedTuple):
 
 
 def announce(notice: Notice) -> None:
-    """Tell all hubs soon, from wherever Django sends a signal; never waits and never fails.
+    """Send a notice to all hubs soon. This neither waits nor fails.
 
-    A thread does it. The caller may be a request that must not wait for a channel layer that is
-    down, may be running on an event loop, and may be one of ten thousand rows being deleted.
+    A thread sends it: the caller may be a request that must not wait for a channel layer that is
+    down, may run on an event loop, and may be one of many signals of one query. Notices that wait
+    are sent as one message.
     """
     _notices.append(notice)
     _announcer.submit(_announce)
