@@ -1,4 +1,4 @@
-"""Opens the messages to the groups of a process, each once and in order, and finds what is missing."""
+"""Opens the messages to the groups of a process, and finds what is missing."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Two rules:
 
 * No two messages share a key and a nonce. A key belongs to one group and one sender, and a sender
   belongs to one event loop of one process.
-* A message is numbered and handed to the layer under one lock, so the messages of one sender reach a
-  group in the order of their numbers, and a missing number is a lost message.
+* A message is numbered and handed to the layer under one lock, so the messages of one sender reach
+  a group in the order of their numbers, and a missing number is a lost message.
 """
 
 from __future__ import annotations
