@@ -107,7 +107,7 @@ def _name(value: Any) -> str:
 def _profiles(value: Any) -> tuple[Profile, ...]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError
-    if not all(profile in PROFILES for profile in value):
+    if not all(profile in PROFILES for profile in value) or len({*value}) < len(value):
         raise ValueError
     return tuple(value)
 
@@ -179,7 +179,7 @@ class Conf:
     profiles = Setting(
         [V3, V2],
         _profiles,
-        "a non-empty list of 'gcrypt.v3', 'gcrypt.v2' and 'gcrypt.v1', preferred first",
+        "a non-empty list of 'gcrypt.v3', 'gcrypt.v2' and 'gcrypt.v1', each once, preferred first",
     )
     """The enabled profiles, preferred first; ``negotiate`` skips one that is not available."""
 

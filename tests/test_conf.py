@@ -73,7 +73,7 @@ def test_a_setting_is_read_when_it_is_used(
 
 
 WRONG: dict[str, list[Any]] = {
-    "PROFILES": [[], "gcrypt.v2", ["gcrypt.v4"], None, {"gcrypt.v2"}],
+    "PROFILES": [[], "gcrypt.v2", ["gcrypt.v4"], ["gcrypt.v2", "gcrypt.v2"], None, {"gcrypt.v2"}],
     "PASSPHRASE_RESOLVER": ["", None, 3],
     "ANONYMOUS": [1, "yes", None],
     "MAX_MESSAGE_SIZE": [1023, 1e6, "1 MiB", True, None],

@@ -41,7 +41,7 @@ def gcrypt_config(context: Context) -> SafeString:
     """Write the configuration alone, for pages that bundle the client. It has no secret."""
     config = {
         "keyUrl": _key_url(),
-        "profile": conf.profiles[0],
+        "profiles": conf.profiles,
         "csrfCookie": settings.CSRF_COOKIE_NAME,
         "csrfHeader": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
     }

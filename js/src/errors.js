@@ -9,7 +9,7 @@
  */
 const MESSAGES = {
   "insecure-context": "WebCrypto needs https, or localhost",
-  unsupported: "needs WebSocket, X25519 and a profile that this version knows",
+  unsupported: "needs WebSocket, X25519 and a known profile; gcrypt.v3 needs ML-KEM-768",
 };
 
 /** What failed, by a stable `code`. It holds no key, no plaintext and no underlying error. */

@@ -1,4 +1,4 @@
-// The frames of gcrypt.v2 and what is in them (docs/protocol.md, "Frames" and "Transport").
+// The frames of gcrypt.v2 and gcrypt.v3, and what is in them (docs/protocol.md, "Frames" and "Transport").
 
 /**
  * @import { Bytes } from "./internal.d.ts"

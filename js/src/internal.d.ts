@@ -1,19 +1,26 @@
 // The types that only the client itself uses.
 
-import type { AsyncCipher, CarrierClass, ErrorCode, Options, Profile } from "./types.d.ts";
+import type {
+  AsyncCipher,
+  CarrierClass,
+  ErrorCode,
+  Options,
+  Profile,
+  SecureProfile,
+} from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
-/** A session key of gcrypt.v2, imported. */
+/** A session key of gcrypt.v2 and gcrypt.v3, imported. */
 export interface SecureKey {
   kid: string;
   psk: CryptoKey;
 }
 
-/** What the key endpoint gave, imported, for each profile. */
+/** What the key endpoint gave, imported. */
 export interface Keys {
   "gcrypt.v1"?: AsyncCipher;
-  "gcrypt.v2"?: SecureKey;
+  session?: SecureKey;
 }
 
 /** A request to a key endpoint, or its answer. */
@@ -26,7 +33,8 @@ export interface KeyRequest {
 
 /** A socket's options, those that have a default filled in. */
 export interface Settings extends Options {
-  profile: Profile;
+  /** Those with a handshake that may be offered. */
+  profiles: SecureProfile[];
   keyUrl: string;
   /** Whether the page's code chose `keyUrl`, so that it may be of another origin. */
   keyUrlFromCode: boolean;
@@ -40,7 +48,7 @@ export type KeySource = Pick<Settings, "key" | "keyUrl" | "keyUrlFromCode" | "cs
 /** What `{% gcrypt_config %}` tells. */
 export interface PageConfig {
   keyUrl?: string;
-  profile?: Profile;
+  profiles?: Profile[];
   csrfCookie?: string;
   csrfHeader?: string;
   csrfToken?: string;

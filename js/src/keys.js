@@ -2,7 +2,7 @@
 
 /**
  * @import { KeyRequest, Keys, KeySource } from "./internal.d.ts"
- * @import { Profile, SessionKey } from "./types.d.ts"
+ * @import { SessionKey } from "./types.d.ts"
  */
 
 import { fromBase64 } from "./bytes.js";
@@ -15,6 +15,11 @@ import { importKey } from "./webcrypto.js";
 export const V1 = "gcrypt.v1";
 /** @internal */
 export const V2 = "gcrypt.v2";
+/** @internal */
+export const V3 = "gcrypt.v3";
+
+/** The key endpoint's member for both of them. @internal */
+export const SESSION = "session";
 
 /** Why a socket that has run out of time waits no longer. @internal */
 export const TOO_LONG = "timeout";
@@ -72,21 +77,21 @@ export function renew(keyUrl) {
 }
 
 /**
- * The key of a profile: the page's own, or the key endpoint's.
+ * The key of a profile: the page's own, or the key endpoint's member.
  *
  * @internal
- * @template {Profile} P
- * @param {P} profile
+ * @template {keyof Keys} M
+ * @param {M} member
  * @param {KeySource} source
  * @param {AbortSignal} signal aborts when the caller waits no longer
- * @returns {Promise<NonNullable<Keys[P]>>}
+ * @returns {Promise<NonNullable<Keys[M]>>}
  * @throws {GcryptError} `unauthorized` or `key-unavailable`
  */
-export async function sessionKey(profile, source, signal) {
+export async function sessionKey(member, source, signal) {
   const { key } = source;
   try {
-    if (!key) return await endpointKey(profile, source, signal);
-    return (await importKeys({ [profile]: key }))[profile] ?? fail("key-unavailable");
+    if (!key) return await endpointKey(member, source, signal);
+    return (await importKeys({ [member]: key }))[member] ?? fail("key-unavailable");
   } catch (error) {
     throw error instanceof GcryptError ? error : new GcryptError("key-unavailable");
   }
@@ -96,13 +101,13 @@ export async function sessionKey(profile, source, signal) {
  * The key that the key endpoint gives. Its answer is shared by all sockets. A failure is not kept, and
  * neither is a request that took too long for a socket. When nobody waits any more, it is given up.
  *
- * @template {Profile} P
- * @param {P} profile
+ * @template {keyof Keys} M
+ * @param {M} member
  * @param {KeySource} source
  * @param {AbortSignal} signal
- * @returns {Promise<NonNullable<Keys[P]>>}
+ * @returns {Promise<NonNullable<Keys[M]>>}
  */
-async function endpointKey(profile, source, signal) {
+async function endpointKey(member, source, signal) {
   const { keyUrl } = source;
   const request = requests.get(keyUrl) ?? askEndpoint(source);
   const leave = () => {
@@ -114,7 +119,7 @@ async function endpointKey(profile, source, signal) {
   request.waiting++;
   signal.addEventListener("abort", leave);
   try {
-    return (await request.keys)[profile] ?? fail("key-unavailable");
+    return (await request.keys)[member] ?? fail("key-unavailable");
   } catch (error) {
     forget(keyUrl, request);
     throw error;
@@ -159,17 +164,17 @@ async function fetchKeys({ keyUrl, keyUrlFromCode, csrfToken }, signal) {
 /**
  * Import an answer of the key endpoint. What is imported cannot be exported again.
  *
- * @param {Partial<Record<Profile, SessionKey>>} members
+ * @param {Partial<Record<keyof Keys, SessionKey>>} members
  * @returns {Promise<Keys>}
  */
-async function importKeys({ [V1]: classic, [V2]: secure }) {
+async function importKeys({ [V1]: classic, [SESSION]: secure }) {
   /** @type {Keys} */
   const keys = {};
   if (classic) keys[V1] = Crypt(/** @type {string} */ (classic.passphrase));
   if (secure) {
     const { kid, psk } = /** @type {Required<SessionKey>} */ (secure);
     const base64 = psk.replace(/-/g, "+").replace(/_/g, "/");
-    keys[V2] = { kid, psk: await importKey("HKDF", fromBase64(base64), "deriveBits") };
+    keys[SESSION] = { kid, psk: await importKey("HKDF", fromBase64(base64), "deriveBits") };
   }
   return keys;
 }

@@ -1,14 +1,22 @@
-// gcrypt.v2: Noise_NNpsk0_25519_AESGCM_SHA256 as the responder. Sections are those of the Noise
-// Protocol Framework, revision 34.
+// The handshakes of gcrypt.v2 and gcrypt.v3 as the responder. Sections are those of the Noise Protocol
+// Framework, revision 34; for gcrypt.v3 see docs/protocol.md.
 
-/** @import { Bytes, SecureKey } from "./internal.d.ts" */
+/**
+ * @import { Bytes, SecureKey } from "./internal.d.ts"
+ * @import { SecureProfile } from "./types.d.ts"
+ */
 
 import { concat, EMPTY, fromHex, toUtf8 } from "./bytes.js";
+import { V2, V3 } from "./keys.js";
+import { encapsulate, PUBLIC_SIZE } from "./mlkem.js";
 import { importKey, webCrypto } from "./webcrypto.js";
 
-const PROTOCOL_NAME = "Noise_NNpsk0_25519_AESGCM_SHA256"; // 32 bytes, so it is its own hash
-const PROLOGUE_LABEL = "gcrypt.v2";
+const PROTOCOL_NAMES = {
+  [V2]: "Noise_NNpsk0_25519_AESGCM_SHA256",
+  [V3]: "Noise_NNhfs+psk0_25519+MLKEM768_AESGCM_SHA256",
+};
 const KEY_SIZE = 32;
+const SEALED_PUBLIC_SIZE = PUBLIC_SIZE + 16;
 const REKEY_NONCE = 2n ** 64n - 1n;
 
 /** A direction's key is renewed after so many frames. */
@@ -75,24 +83,29 @@ function createCipherState(rawKey) {
  * The whole handshake: read the server's message, write the answer, split. Section 5.3, for the
  * responder.
  *
+ * @param {SecureProfile} profile
  * @param {SecureKey} sessionKey
  * @param {Bytes} message Noise message 1
  * @param {CryptoKeyPair} ephemeral X25519
  * @param {Bytes} payload for message 2
  * @returns {Promise<{ opened: Bytes, reply: Bytes, receiving: CipherState, sending: CipherState }>}
  *   message 1's payload, message 2, and the ciphers of both directions
- * @throws {DOMException} if message 1 was not made with this session key
+ * @throws {DOMException} if message 1 was not made with this session key, or its ML-KEM key is not valid
  */
-export async function respond({ kid, psk }, message, { publicKey, privateKey }, payload) {
+export async function respond(profile, { kid, psk }, message, { publicKey, privateKey }, payload) {
   const subtle = webCrypto();
-  let h = toUtf8(PROTOCOL_NAME);
-  let ck = h;
-  /** @type {Bytes} */ let k = EMPTY;
+  const name = toUtf8(PROTOCOL_NAMES[profile]);
+  let h = name;
+  /** @type {CipherState} */ let cipher;
 
   /** @param {Bytes} data */
+  const hash = async (data) => new Uint8Array(await subtle.digest("SHA-256", data));
+  /** @param {Bytes} data */
   const mixHash = async (data) => {
-    h = new Uint8Array(await subtle.digest("SHA-256", concat(h, data)));
+    h = await hash(concat(h, data));
   };
+  if (name.length > KEY_SIZE) h = await hash(name);
+  let ck = h;
   /**
    * Section 4.3.
    *
@@ -105,33 +118,61 @@ export async function respond({ kid, psk }, message, { publicKey, privateKey }, 
     return Array.from({ length: outputs }, (_, i) => new Uint8Array(bits, i * KEY_SIZE, KEY_SIZE));
   };
   /** @param {Bytes | ArrayBuffer} secret */
+  const toSecret = (secret) => importKey("HKDF", secret, "deriveBits");
+  /** @param {CryptoKey} secret */
   const mixKey = async (secret) => {
-    [ck, k] = await hkdf(await importKey("HKDF", secret, "deriveBits"), 2);
+    const [chainingKey, key] = await hkdf(secret, 2);
+    ck = chainingKey;
+    cipher = createCipherState(key);
+  };
+  /** @param {Bytes} ephemeral */
+  const mixEphemeral = async (ephemeral) => {
+    await mixHash(ephemeral);
+    await mixKey(await toSecret(ephemeral));
+  };
+  /** @param {Bytes} sealed */
+  const decrypt = async (sealed) => {
+    const opened = await cipher("decrypt", h, sealed);
+    await mixHash(sealed);
+    return opened;
+  };
+  /** @param {Bytes} plaintext */
+  const encrypt = async (plaintext) => {
+    const sealed = await cipher("encrypt", h, plaintext);
+    await mixHash(sealed);
+    return sealed;
   };
 
-  await mixHash(concat(toUtf8(PROLOGUE_LABEL), fromHex(kid)));
+  await mixHash(concat(toUtf8(profile), fromHex(kid)));
 
-  // -> psk, e
+  // -> psk, e, and e1 in gcrypt.v3
   const [pskChainingKey, pskHash] = await hkdf(psk, 3); // the next MixKey replaces the third, k
   ck = pskChainingKey;
   await mixHash(pskHash);
-  const remote = message.slice(0, KEY_SIZE);
-  const sealed = message.slice(KEY_SIZE);
-  await mixHash(remote);
-  await mixKey(remote);
-  const opened = await createCipherState(k)("decrypt", h, sealed);
-  await mixHash(sealed);
+  const remote = message.subarray(0, KEY_SIZE);
+  await mixEphemeral(remote);
+  let rest = message.subarray(KEY_SIZE);
+  let encapsulated;
+  if (profile === V3) {
+    encapsulated = await encapsulate(await decrypt(rest.subarray(0, SEALED_PUBLIC_SIZE)));
+    rest = rest.subarray(SEALED_PUBLIC_SIZE);
+  }
+  const opened = await decrypt(rest);
 
-  // <- e, ee
+  // <- e, ee, and ekem1 in gcrypt.v3
   const own = new Uint8Array(await subtle.exportKey("raw", publicKey));
-  await mixHash(own);
-  await mixKey(own);
+  await mixEphemeral(own);
   const exchange = { name: "X25519", public: await importKey("X25519", remote) };
-  await mixKey(await subtle.deriveBits(exchange, privateKey, KEY_SIZE * 8));
-  const reply = concat(own, await createCipherState(k)("encrypt", h, payload));
+  await mixKey(await toSecret(await subtle.deriveBits(exchange, privateKey, KEY_SIZE * 8)));
+  let reply = own;
+  if (encapsulated) {
+    reply = concat(reply, await encrypt(encapsulated.ciphertext));
+    await mixKey(encapsulated.secret);
+  }
+  reply = concat(reply, await encrypt(payload));
 
   // Split: the initiator, which is the server, sends with the first key.
-  const [first, second] = await hkdf(await importKey("HKDF", EMPTY, "deriveBits"), 2);
+  const [first, second] = await hkdf(await toSecret(EMPTY), 2);
   return {
     opened,
     reply,

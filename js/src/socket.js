@@ -1,8 +1,8 @@
 // `EncryptedWebSocket`: the interface of a WebSocket, whose messages are sealed and opened.
 
 /**
- * @import { Bytes, End, Handler, SecureKey, Settings } from "./internal.d.ts"
- * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, SocketBase } from "./types.d.ts"
+ * @import { Bytes, End, Handler, Keys, SecureKey, Settings } from "./internal.d.ts"
+ * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, SecureProfile, SocketBase } from "./types.d.ts"
  */
 
 import { concat, fromUtf8, isText, join, toHex, toJSON, toUtf8 } from "./bytes.js";
@@ -30,7 +30,8 @@ import {
   TEXT,
   unpad,
 } from "./frames.js";
-import { forget, renew, sessionKey, TOO_LONG, V1, V2 } from "./keys.js";
+import { forget, renew, SESSION, sessionKey, TOO_LONG, V1, V2, V3 } from "./keys.js";
+import { hasMlKem } from "./mlkem.js";
 import { respond } from "./noise.js";
 import { baseUrl, pageConfig } from "./page.js";
 import { webCrypto } from "./webcrypto.js";
@@ -116,6 +117,14 @@ function checkProtocols(protocols) {
 const isPageCode = (code) => code === 1000 || (code >= 3000 && code < 5000);
 
 /**
+ * Whether a profile has a handshake.
+ *
+ * @param {string} profile
+ * @returns {profile is SecureProfile}
+ */
+const isSecure = (profile) => profile === V3 || profile === V2;
+
+/**
  * @param {Bytes | Blob} content
  * @returns {number} bytes
  */
@@ -146,6 +155,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   #handshakeTimer;
   /** Aborts when nothing has to be waited for any more. */
   #ended = new AbortController();
+  /** The server's choice; until that is known, the first that may be offered. @type {Profile} */
+  #profile;
   /** Every subprotocol token of the request, in its order. @type {string[]} */
   #offered = [];
 
@@ -211,16 +222,18 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const config = pageConfig();
     const {
       crypt,
-      profile = crypt ? V1 : (config.profile ?? V2),
+      profile = crypt && V1,
       keyUrl = config.keyUrl ?? KEY_URL,
       maxMessage = DEFAULT_MAX_MESSAGE,
       handshakeTimeout = HANDSHAKE_TIMEOUT,
       WebSocket = NativeWebSocket ?? fail("unsupported"),
     } = options;
-    if (profile !== V1 && profile !== V2) fail("unsupported");
+    const enabled = profile === undefined ? (config.profiles ?? [V3, V2]) : [profile];
+    const profiles = enabled.filter(isSecure);
+    this.#profile = enabled[0] === V1 ? V1 : (profiles[0] ?? fail("unsupported"));
     if (!crypt) webCrypto();
     const keyUrlFromCode = options.keyUrl !== undefined;
-    this.#settings = { ...options, profile, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
+    this.#settings = { ...options, profiles, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
     this.#protocols = toStrings(protocols);
     this.#url = parseUrl(`${url}`);
     checkProtocols(this.#protocols);
@@ -253,23 +266,28 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   }
 
   /**
-   * @template {Profile} P
-   * @param {P} profile
+   * @template {keyof Keys} M
+   * @param {M} member
    */
-  #sessionKey(profile) {
-    return sessionKey(profile, this.#settings, this.#ended.signal);
+  #sessionKey(member) {
+    return sessionKey(member, this.#settings, this.#ended.signal);
   }
 
   async #connect() {
-    const { profile, crypt, WebSocket } = this.#settings;
-    this.#offered = [profile, ...(profile === V2 ? await this.#prepareSecure() : this.#protocols)];
-    if (profile === V1) this.#useCipher(crypt ?? (await this.#sessionKey(V1)));
+    const { crypt, WebSocket } = this.#settings;
+    if (this.#profile === V1) {
+      this.#offered = [V1, ...this.#protocols];
+      this.#useCipher(crypt ?? (await this.#sessionKey(V1)));
+    } else {
+      await this.#prepareSecure();
+    }
     if (this.#end) return;
     const carrier = this.#createCarrier(WebSocket);
     this.#carrier = carrier;
     carrier.binaryType = "arraybuffer";
     carrier.onopen = () => {
-      if (profile === V1) this.#opened("");
+      if (this.#profile === V1) this.#opened("");
+      else this.#select(carrier.protocol);
     };
     carrier.onerror = ignore; // `close` follows
     carrier.onmessage = ({ data }) =>
@@ -303,23 +321,30 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   }
 
   /**
-   * gcrypt.v2: get ready for HELLO.
-   *
-   * @returns {Promise<string[]>} the tokens to offer beside the profile
+   * With a handshake: find out what to offer, and get ready for HELLO.
    */
   async #prepareSecure() {
+    const hybrid = await hasMlKem();
+    const profiles = this.#settings.profiles.filter((each) => hybrid || each !== V3);
+    if (!profiles.length) fail("unsupported");
     const ephemeral = await webCrypto().generateKey("X25519", false, ["deriveBits"]);
-    const key = await this.#sessionKey(V2);
+    const key = await this.#sessionKey(SESSION);
     this.#open = async (frame) => {
       this.#open = refuse;
       requireValid(frame[0] === HELLO);
       this.#reply(frame, key, /** @type {CryptoKeyPair} */ (ephemeral)).catch(this.#fail);
     };
-    return [`gcrypt.kid.${key.kid}`];
+    this.#offered = [...profiles, `gcrypt.kid.${key.kid}`];
+  }
+
+  /** @param {string} subprotocol what the server selected */
+  #select(subprotocol) {
+    if (isSecure(subprotocol) && this.#offered.includes(subprotocol)) this.#profile = subprotocol;
+    else this.#fail(new GcryptError("invalid-frame"));
   }
 
   /**
-   * gcrypt.v2: answer HELLO, and use the keys that come of it.
+   * Answer HELLO, and use the keys that come of it.
    *
    * @param {Bytes} hello
    * @param {SecureKey} key
@@ -331,7 +356,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     if (kid !== key.kid) {
       // The site has rotated its passphrase, or the visitor has logged in anew.
       if (!this.#settings.key) renew(keyUrl);
-      key = await this.#sessionKey(V2);
+      key = await this.#sessionKey(SESSION);
       if (kid !== key.kid) fail("key-mismatch");
     }
     // The server compares these with the request that it got, so nobody on the way can change it.
@@ -341,6 +366,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       toJSON({ subprotocols: this.#protocols, max_message: maxMessage, ...request }),
     );
     const { opened, reply, receiving, sending } = await respond(
+      /** @type {SecureProfile} */ (this.#profile),
       key,
       hello.subarray(9),
       ephemeral,
@@ -382,7 +408,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
 
   /** @returns {Profile} */
   get profile() {
-    return this.#settings.profile;
+    return this.#profile;
   }
 
   /** @returns {number} */
@@ -511,7 +537,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    * @param {Bytes | Blob} content
    */
   #send(kind, content) {
-    const secure = this.profile === V2;
+    const secure = this.profile !== V1;
     const padding = secure && this.#settings.padding;
     // Padding takes a byte, at least.
     const limit = secure ? SENT_FRAGMENT - (padding ? 1 : 0) : Infinity;
@@ -693,7 +719,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const { code, reason } = end;
     this.#end = end;
     this.#state = CLOSING;
-    if (this.profile === V2 && this.#seal !== refuse) {
+    if (this.profile !== V1 && this.#seal !== refuse) {
       this.#send(CONTROL, toUtf8(toJSON({ type: "close", code, reason })));
     }
     return this.#closeBehind(code, "");
@@ -749,7 +775,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     this.#seal = refuse;
     const authentic = this.#closeSealed;
     let { code, reason, wasClean, error } = /** @type {End} */ (this.#end);
-    if (this.profile === V2 && wasClean && !authentic) {
+    if (this.profile !== V1 && wasClean && !authentic) {
       // The connection broke before this page's close could be sent.
       [code, reason, wasClean] = [1006, "", false];
     }

@@ -1,15 +1,18 @@
 // The public types that are not in the code. Sizes are in bytes, times in milliseconds.
 
-export type Profile = "gcrypt.v1" | "gcrypt.v2";
+/** The profiles with a handshake. */
+export type SecureProfile = "gcrypt.v3" | "gcrypt.v2";
+
+export type Profile = SecureProfile | "gcrypt.v1";
 
 /** What `EncryptedWebSocket.send` takes. */
 export type Message = string | ArrayBuffer | ArrayBufferView | Blob;
 
 /** A session key in the form in which the key endpoint gives it. */
 export interface SessionKey {
-  /** gcrypt.v2: the key's public name, 16 lower-case hex digits. */
+  /** Not of gcrypt.v1: the key's public name, 16 lower-case hex digits. */
   kid?: string;
-  /** gcrypt.v2: 32 bytes in base64url. */
+  /** Not of gcrypt.v1: 32 bytes in base64url. */
   psk?: string;
   /** gcrypt.v1 */
   passphrase?: string;
@@ -19,7 +22,7 @@ export interface SessionKey {
 export type ErrorCode =
   /** WebCrypto needs https, or localhost. */
   | "insecure-context"
-  /** The runtime lacks WebSocket, WebCrypto or X25519. */
+  /** The runtime lacks WebSocket, WebCrypto, X25519 or, where `gcrypt.v3` is a must, ML-KEM-768. */
   | "unsupported"
   /** The session has no key: log in. */
   | "unauthorized"
@@ -49,6 +52,8 @@ export interface CarrierSocket {
   binaryType: string;
   readonly readyState: number;
   readonly bufferedAmount: number;
+  /** The subprotocol that the server selected. */
+  readonly protocol: string;
   onopen: ((event: never) => unknown) | null;
   onmessage: ((event: never) => unknown) | null;
   onerror: ((event: never) => unknown) | null;
@@ -83,7 +88,10 @@ export interface Options {
   keyUrl?: string;
   /** Django's CSRF token for the key endpoint, where there is no page to take it from: in a worker. */
   csrfToken?: string;
-  /** By default the one in the page's configuration, else `gcrypt.v2`. */
+  /**
+   * The only one to offer. By default the server chooses among those in the page's configuration, else
+   * between `gcrypt.v3`, where the runtime has ML-KEM-768, and `gcrypt.v2`.
+   */
   profile?: Profile;
   /** The class of the socket that carries the frames; by default the global `WebSocket` that there was when this module was loaded. */
   WebSocket?: CarrierClass;
@@ -95,7 +103,7 @@ export interface Options {
   crypt?: Cipher;
   /** The largest message that is accepted; by default 1,048,576. */
   maxMessage?: number;
-  /** gcrypt.v2: hide the sizes of what is sent. */
+  /** Not in gcrypt.v1: hide the sizes of what is sent. */
   padding?: boolean;
   /** Dispatch a `frame` event for each frame. */
   inspect?: boolean;

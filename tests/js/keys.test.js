@@ -10,7 +10,7 @@ import { importClient, listen, page, visit, wireClass } from "./wire.js";
 
 const answer = (key, passphrase = "a passphrase for v1") => [
   200,
-  { "gcrypt.v1": { passphrase }, "gcrypt.v2": key.json },
+  { "gcrypt.v1": { passphrase }, session: key.json },
 ];
 
 async function outcome(socket) {
@@ -406,13 +406,13 @@ suite("the page", () => {
     assert.equal(requests[0].headers["x-csrftoken"], "of the worker");
   });
 
-  test("says where the key is, and which profile the site has", async (t) => {
+  test("says where the key is, and which profiles the site has", async (t) => {
     const { url, keyUrl, requests } = await startServer(
       t,
       () => {},
       () => answer(newKey()),
     );
-    const config = { keyUrl: "/gcrypt/key/?of-the-site", profile: "gcrypt.v1" };
+    const config = { keyUrl: "/gcrypt/key/?of-the-site", profiles: ["gcrypt.v1", "gcrypt.v3"] };
     visit(t, { config, href: new URL("/page/", keyUrl) });
     const socket = new EncryptedWebSocket(url, [], { WebSocket });
     assert.equal(socket.profile, "gcrypt.v1");
@@ -437,7 +437,7 @@ suite("the page", () => {
   });
 
   test("cannot lower the profile that the code names", (t) => {
-    visit(t, { config: { profile: "gcrypt.v1" } });
+    visit(t, { config: { profiles: ["gcrypt.v1"] } });
     const options = { WebSocket: class {}, key: newKey().json, profile: "gcrypt.v2" };
     const socket = new EncryptedWebSocket("ws://h/", [], options);
     assert.equal(socket.profile, "gcrypt.v2");
@@ -449,7 +449,7 @@ suite("the page", () => {
       assert.throws(() => new EncryptedWebSocket("ws://h/", [], { WebSocket, profile }), {
         code: "unsupported",
       });
-      visit(t, { config: { profile } });
+      visit(t, { config: { profiles: [profile] } });
       assert.throws(() => new EncryptedWebSocket("ws://h/", [], { WebSocket }), {
         code: "unsupported",
       });

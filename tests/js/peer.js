@@ -1,4 +1,4 @@
-// An independent server for the client's tests: gcrypt.v2 and gcrypt.v1 on node:crypto and `ws`,
+// An independent server for the client's tests: the three profiles on node:crypto and `ws`,
 // written from docs/protocol.md and the Noise specification alone.
 
 import assert from "node:assert/strict";
@@ -9,6 +9,7 @@ import {
   createHmac,
   createPrivateKey,
   createPublicKey,
+  decapsulate,
   diffieHellman,
   generateKeyPairSync,
   randomBytes,
@@ -26,10 +27,19 @@ export const CONTROL = 0x12;
 export const PADDED = 0x40;
 export const MORE = 0x80;
 
-const NAME = Buffer.from("Noise_NNpsk0_25519_AESGCM_SHA256");
+export const V2 = "gcrypt.v2";
+export const V3 = "gcrypt.v3";
+
+const NAMES = {
+  [V2]: Buffer.from("Noise_NNpsk0_25519_AESGCM_SHA256"),
+  [V3]: Buffer.from("Noise_NNhfs+psk0_25519+MLKEM768_AESGCM_SHA256"),
+};
+const SEALED_CIPHERTEXT_SIZE = 1088 + 16;
 const TAG_SIZE = 16;
 const SPKI = Buffer.from("302a300506032b656e032100", "hex"); // DER in front of a raw X25519 key
 const PKCS8 = Buffer.from("302e020100300506032b656e04220420", "hex");
+// RFC 9935, section 6: the private key of ML-KEM-768 as its seed.
+const PKCS8_SEED = Buffer.from("3054020100300b060960864801650304040204428040", "hex");
 
 const sha256 = (...parts) => createHash("sha256").update(Buffer.concat(parts)).digest();
 const hmac = (key, ...parts) => createHmac("sha256", key).update(Buffer.concat(parts)).digest();
@@ -87,13 +97,14 @@ class Cipher {
   }
 }
 
-/** The initiator of Noise_NNpsk0_25519_AESGCM_SHA256. */
+/** The initiator. Only the vectors pass the two key pairs. */
 export class Handshake {
-  constructor(psk, kid) {
-    this.h = this.ck = NAME;
-    this.mixHash(Buffer.from("gcrypt.v2"), kid);
+  constructor(psk, kid, profile, { pair, kem } = {}) {
+    this.h = this.ck = NAMES[profile].length > 32 ? sha256(NAMES[profile]) : NAMES[profile];
+    this.mixHash(Buffer.from(profile), kid);
     this.psk = psk;
-    this.pair = generateKeyPairSync("x25519");
+    this.pair = pair ?? generateKeyPairSync("x25519");
+    if (profile === V3) this.kem = kem ?? generateKeyPairSync("ml-kem-768");
   }
 
   mixHash(...parts) {
@@ -102,6 +113,19 @@ export class Handshake {
 
   mixKey(material) {
     [this.ck, this.k] = hkdf(this.ck, material, 2);
+    this.n = 0;
+  }
+
+  encryptAndHash(plaintext) {
+    const sealed = seal(this.k, this.n++, this.h, plaintext);
+    this.mixHash(sealed);
+    return sealed;
+  }
+
+  decryptAndHash(sealed) {
+    const plaintext = open(this.k, this.n++, this.h, sealed);
+    this.mixHash(sealed);
+    return plaintext;
   }
 
   mixEphemeral(key) {
@@ -116,9 +140,15 @@ export class Handshake {
     this.mixHash(hash);
     const own = this.pair.publicKey.export({ type: "spki", format: "der" }).subarray(-32);
     this.mixEphemeral(own);
-    const sealed = seal(this.k, 0, this.h, Buffer.from(payload));
-    this.mixHash(sealed);
-    return Buffer.concat([own, sealed]);
+    const parts = [own];
+    if (this.kem) parts.push(this.encryptAndHash(this.encapsulationKey()));
+    parts.push(this.encryptAndHash(Buffer.from(payload)));
+    return Buffer.concat(parts);
+  }
+
+  /** What `e1` carries: the raw key is at the end of its DER. */
+  encapsulationKey() {
+    return this.kem.publicKey.export({ type: "spki", format: "der" }).subarray(-1184);
   }
 
   read(message) {
@@ -130,18 +160,36 @@ export class Handshake {
       type: "spki",
     });
     this.mixKey(diffieHellman({ privateKey: this.pair.privateKey, publicKey }));
-    const payload = open(this.k, 0, this.h, message.subarray(32));
+    let rest = message.subarray(32);
+    if (this.kem) {
+      this.ciphertext = this.decryptAndHash(rest.subarray(0, SEALED_CIPHERTEXT_SIZE));
+      this.secret = decapsulate(this.kem.privateKey, this.ciphertext);
+      this.mixKey(this.secret);
+      rest = rest.subarray(SEALED_CIPHERTEXT_SIZE);
+    }
+    const payload = this.decryptAndHash(rest);
     const [sending, receiving] = hkdf(this.ck, Buffer.alloc(0), 2);
     return { payload, sending: new Cipher(sending), receiving: new Cipher(receiving) };
   }
 }
 
+/** A key pair of node:crypto from its raw private key, behind the DER that says what it is. */
+function importPair(prefix, raw) {
+  const der = Buffer.concat([prefix, raw]);
+  const privateKey = createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  return { der, privateKey, publicKey: createPublicKey(privateKey) };
+}
+
+/** The server's key pairs of a vector. */
+export const importServerKeys = (ephemeral, seed) => ({
+  pair: importPair(PKCS8, ephemeral),
+  kem: importPair(PKCS8_SEED, seed),
+});
+
 /** A raw X25519 private key as a WebCrypto key pair. */
 export async function importEphemeral(raw) {
-  const der = Buffer.concat([PKCS8, raw]);
-  const publicDer = createPublicKey(
-    createPrivateKey({ key: der, format: "der", type: "pkcs8" }),
-  ).export({ type: "spki", format: "der" });
+  const { der, publicKey } = importPair(PKCS8, raw);
+  const publicDer = publicKey.export({ type: "spki", format: "der" });
   return {
     privateKey: await crypto.subtle.importKey("pkcs8", der, "X25519", false, ["deriveBits"]),
     publicKey: await crypto.subtle.importKey("spki", publicDer, "X25519", true, []),
@@ -179,7 +227,7 @@ export class Connection {
   }
 
   async greet({ kid, psk }, payload = { max_message: 1048576 }) {
-    const noise = new Handshake(psk, kid);
+    const noise = new Handshake(psk, kid, this.socket.protocol);
     this.raw(Buffer.concat([Buffer.of(HELLO), kid, noise.write(JSON.stringify(payload))]));
     const reply = await this.frame();
     if (reply[0] !== REPLY) throw new Error("no REPLY");
@@ -234,9 +282,10 @@ export class Connection {
 
 /**
  * Serve on a free port of the loopback interface. `serve(connection)` runs for each WebSocket,
- * `keys(request)` answers the key endpoint with [status, body, headers].
+ * `keys(request)` answers the key endpoint with [status, body, headers]. `select(offers)` returns the
+ * subprotocol; by default it is the first one.
  */
-export async function startServer(t, serve, keys = () => [404, {}]) {
+export async function startServer(t, serve, keys = () => [404, {}], select = ([first]) => first) {
   const requests = [];
   const http = createServer((request, response) => {
     requests.push({ url: request.url, method: request.method, headers: request.headers });
@@ -247,7 +296,7 @@ export async function startServer(t, serve, keys = () => [404, {}]) {
   const sockets = new WebSocketServer({
     server: http,
     maxPayload: 2 ** 26,
-    handleProtocols: (offers) => [...offers][0],
+    handleProtocols: (offers) => select([...offers]),
   });
   const failures = [];
   sockets.on("connection", (socket, request) => {

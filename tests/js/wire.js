@@ -60,7 +60,7 @@ export function wireClass() {
     waiting = [];
 
     constructor(url, protocols) {
-      Object.assign(this, { url, protocols });
+      Object.assign(this, { url, protocols, protocol: protocols[0] });
       Wire.sockets.push(this);
       Wire.made?.(this);
     }

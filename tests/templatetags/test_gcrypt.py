@@ -36,10 +36,10 @@ def import_map(html: str) -> dict[str, str]:
     return imports
 
 
-def config(html: str) -> dict[str, str]:
+def config(html: str) -> dict[str, Any]:
     found = re.search(r'<script id="gcrypt-config" type="application/json">(.*?)</script>', html)
     assert found is not None
-    members: dict[str, str] = json.loads(found[1])
+    members: dict[str, Any] = json.loads(found[1])
     return members
 
 
@@ -48,7 +48,7 @@ def test_the_script_maps_the_import_and_carries_the_config(request_: HttpRequest
     assert import_map(html) == {"gcrypt_channels": "/static/gcrypt_channels/gcrypt.js"}
     assert config(html) == {
         "keyUrl": "/gcrypt/key/",
-        "profile": "gcrypt.v2",
+        "profiles": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"],
         "csrfCookie": "csrftoken",
         "csrfHeader": "X-CSRFTOKEN",
     }
@@ -67,9 +67,9 @@ def test_the_module_that_is_mapped_exists() -> None:
     assert finders.find(path) is not None
 
 
-def test_the_preferred_profile_of_the_settings_is_named(settings: Any) -> None:
+def test_the_profiles_of_the_settings_are_named_in_their_order(settings: Any) -> None:
     settings.GCRYPT = {"PROFILES": ["gcrypt.v1", "gcrypt.v2"]}
-    assert config(render(CONFIG))["profile"] == "gcrypt.v1"
+    assert config(render(CONFIG))["profiles"] == ["gcrypt.v1", "gcrypt.v2"]
 
 
 def test_names_of_the_projects_csrf_settings_are_passed_on(settings: Any) -> None:
