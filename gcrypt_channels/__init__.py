@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .consumers import EncryptedJsonConsumer
     from .crypto.classic import Crypt
     from .groups import broadcast, broadcast_sync, group_send, group_send_sync, user_group
+    from .hub.drain import drain
     from .middleware import GcryptMiddleware
     from .revocation.revocation import (
         disconnect_session,
@@ -33,6 +34,7 @@ __all__ = [
     "disconnect_session_sync",
     "disconnect_user",
     "disconnect_user_sync",
+    "drain",
     "group_send",
     "group_send_sync",
     "user_group",
@@ -48,6 +50,7 @@ _HOMES = {
     "disconnect_session_sync": "revocation.revocation",
     "disconnect_user": "revocation.revocation",
     "disconnect_user_sync": "revocation.revocation",
+    "drain": "hub.drain",
     "group_send": "groups",
     "group_send_sync": "groups",
     "user_group": "groups",

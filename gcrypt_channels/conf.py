@@ -98,6 +98,10 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _seconds_or_never(value: Any) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value)
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError
@@ -208,6 +212,9 @@ class Conf:
 
     backlog_size = Setting(1_048_576, _size, _SIZE)
     """Bytes of group messages that may wait for one slow client; the rest is dropped."""
+
+    drain = Setting(3, _seconds_or_never, f"a number of seconds, at most {MAX_SECONDS}; 0 for none")
+    """Seconds within which a process that is stopped tells all its clients to come back."""
 
     @property
     def resolver(self) -> str | Callable[..., Any]:

@@ -11,6 +11,7 @@
      │   ├─ NoSessionKey        4401
      │   ├─ NoProfile           4406
      │   ├─ HandshakeTimeout    4408
+     │   ├─ ServiceRestart      1012
      │   └─ TryAgainLater       1013
      └─ ConnectionClosed        a client's connection has ended
 
@@ -34,6 +35,7 @@ __all__ = [
     "NoProfile",
     "NoSessionKey",
     "ProtocolError",
+    "ServiceRestart",
     "TryAgainLater",
 ]
 
@@ -110,6 +112,13 @@ class HandshakeTimeout(ProtocolError):
 
     code = 4408
     reason = "handshake timed out"
+
+
+class ServiceRestart(ProtocolError):
+    """The server stops; another one takes its place."""
+
+    code = 1012
+    reason = "service restart"
 
 
 class TryAgainLater(ProtocolError):

@@ -17,13 +17,21 @@ from . import keys
 from .conf import conf, load_resolver, problems
 from .connection.binding import is_same_request
 from .connection.connection import Connection
-from .connection.daphne import has_foreign_root_path, patch_daphne_send
+from .connection.daphne import deny, has_foreign_root_path, patch_daphne_send
 from .connection.facade import facade_of
 from .connection.inbox import Receive
 from .connection.transport import drop_transport
 from .crypto.psk import SessionKey
-from .exceptions import InvalidFrame, NoProfile, NoSessionKey, ProtocolError, TryAgainLater
-from .hub.hub import current_hub
+from .exceptions import (
+    InvalidFrame,
+    NoProfile,
+    NoSessionKey,
+    ProtocolError,
+    ServiceRestart,
+    TryAgainLater,
+)
+from .hub.hub import Hub, current_hub
+from .hub.sigterm import install_handler, prepare_granian
 from .layers.envelope import is_outage
 from .outbox import Send
 from .protocol.classic import ClassicSession
@@ -74,6 +82,7 @@ class GcryptMiddleware:
         self.resolver = None if resolver is None else load_resolver(resolver)
         self.seal_outbound = seal_outbound
         self._check()
+        prepare_granian()
 
     def _check(self) -> None:
         if self.profiles is not None and (
@@ -96,12 +105,28 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
+        task = asyncio.current_task()
+        if task is None:  # granian with --task-impl rust
+            await asyncio.create_task(self(scope, receive, send))
+            return
+        install_handler(send)
+        hub = current_hub()
+        if hub.draining:
+            await _turn_away(scope, receive, send)
+            return
+        hub.serving[task] = send
+        try:
+            await self._call(scope, receive, send, hub)
+        finally:
+            del hub.serving[task]
+
+    @sensitive_variables()
+    async def _call(self, scope: Scope, receive: Receive, send: Send, hub: Hub) -> None:
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
         connection = await self._admit(scope, receive, send)
         if connection is None:
             return
-        hub = current_hub()
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
             is_misrouted = has_foreign_root_path(scope, send)
@@ -111,7 +136,7 @@ class GcryptMiddleware:
         except TryAgainLater as error:
             connection.fail(error)
         except asyncio.CancelledError:
-            connection.abort(1012, "service restart")  # the server stops
+            connection.abort(ServiceRestart.code, ServiceRestart.reason)  # the server stops
             raise
         except Exception as error:
             if is_outage(error):  # which is no fault of the application's own
@@ -273,6 +298,25 @@ def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[st
         "subprotocols": list(subprotocols),
         "extensions": extensions,
     }
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 503, for which a proxy asks another process; where no server can, close with 1012."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    path = scope.get("path", "")
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        headers = [(b"content-length", b"0")]
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b""})
+    elif not deny(send, 503, "Service Unavailable"):
+        offered = list(scope.get("subprotocols") or ())
+        code, reason = ServiceRestart.code, ServiceRestart.reason
+        await _refuse(patch_daphne_send(send), path, None, offered, code, reason)
+        return
+    await connection_refused.asend_robust(
+        GcryptMiddleware, profile="", path=path, user_id="", code=ServiceRestart.code
+    )
 
 
 async def _refuse(

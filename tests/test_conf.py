@@ -57,6 +57,8 @@ def test_every_option_is_documented(name: str) -> None:
         ("REVALIDATE_INTERVAL", "revalidate_interval", 5),
         ("CHANNEL_LAYER", "channel_layer", "other"),
         ("BACKLOG_SIZE", "backlog_size", 4096),
+        ("DRAIN", "drain", 0),
+        ("DRAIN", "drain", 10),
         ("BIND_REQUEST", "bind_request", []),
     ],
 )
@@ -83,6 +85,7 @@ WRONG: dict[str, list[Any]] = {
     "CHANNEL_LAYER": ["", 3, None],
     "BIND_REQUEST": ["host", ["port"], None, {"host"}, [["host"]]],
     "BACKLOG_SIZE": [1023, "1024", None],
+    "DRAIN": [-1, False, 86_401, "3", None],
 }
 
 

@@ -16,6 +16,7 @@ from gcrypt_channels.exceptions import (
     NoProfile,
     NoSessionKey,
     ProtocolError,
+    ServiceRestart,
     TryAgainLater,
 )
 
@@ -31,6 +32,7 @@ TEXTS = [
     (NoSessionKey("logged out"), "logged out (close code 4401)"),
     (NoProfile(), "no acceptable profile (close code 4406)"),
     (HandshakeTimeout(), "handshake timed out (close code 4408)"),
+    (ServiceRestart(), "service restart (close code 1012)"),
     (TryAgainLater(), "try again later (close code 1013)"),
     (ConnectionClosed(), "unauthenticated close, code 1006"),
     (

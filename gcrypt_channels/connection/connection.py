@@ -213,6 +213,8 @@ class Connection:
             await self._send_event(event)
         elif not self.closed:
             await self._send_message(event)
+        else:
+            await asyncio.sleep(0)  # one that sends in a loop must not keep the event loop
 
     @on_own_loop
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -284,6 +286,10 @@ class Connection:
         if not self.closed:
             logger.warning("%r: closed with %d: %s.", self.path, error.code, cause or error.reason)
             self.abort(error.code, error.reason)
+
+    def end(self, code: int, reason: str = "") -> None:
+        """Close behind what was sent so far, and do not wait for the client."""
+        self._end(code, reason)
 
     def abort(self, code: int, reason: str = "") -> None:
         """Close at once: what still waits is dropped, in both directions."""

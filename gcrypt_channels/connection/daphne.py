@@ -14,13 +14,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from django.conf import settings
 
 from ..outbox import Event, Send
-from .transport import unwrap_send
+from .transport import daphne_protocol
 
 
 class _Producer:
@@ -51,11 +50,10 @@ def patch_daphne_send(send: Send) -> Send:
     Daphne's own, or wrapped by Channels' session middleware, gets both; behind another wrapper,
     where its protocol is out of reach, codes that it refuses go out 3000 higher.
     """
-    daphne = sys.modules.get("daphne.ws_protocol")
-    if daphne is None:
+    if "daphne.ws_protocol" not in sys.modules:
         return send
-    protocol = _protocol(send)
-    if not isinstance(protocol, daphne.WebSocketProtocol):
+    protocol = daphne_protocol(send)
+    if protocol is None:
         return _with_codes_shifted(send)
     producer = _Producer()
 
@@ -76,12 +74,6 @@ def patch_daphne_send(send: Send) -> Send:
     return daphne_send
 
 
-def _protocol(send: Send) -> Any:
-    """What daphne bound to its ``send``; ``None`` where it cannot be reached."""
-    found = unwrap_send(send)
-    return found.args[0] if isinstance(found, partial) and found.args else None
-
-
 def _with_codes_shifted(send: Send) -> Send:
     async def shifting_send(event: Event) -> None:
         try:
@@ -100,12 +92,24 @@ def has_foreign_root_path(scope: Mapping[str, Any], send: Send) -> bool:
     Daphne takes it from the header ``Daphne-Root-Path``. Where its protocol is out of reach, what
     the settings do not name is foreign.
     """
-    daphne = sys.modules.get("daphne.ws_protocol")
     reactor = sys.modules.get("twisted.internet.reactor")
-    if daphne is None or not getattr(reactor, "running", False):
+    if "daphne.ws_protocol" not in sys.modules or not getattr(reactor, "running", False):
         return False  # another server, which takes it from its own settings
-    protocol = _protocol(send)
+    protocol = daphne_protocol(send)
     root_path = scope.get("root_path") or ""
-    if isinstance(protocol, daphne.WebSocketProtocol):
+    if protocol is not None:
         return bool(root_path != (protocol.server.root_path or ""))
     return root_path not in ("", settings.FORCE_SCRIPT_NAME or "")
+
+
+def deny(send: Send, status: int, reason: str) -> bool:
+    """Answer a WebSocket's request with an HTTP status; false where daphne is out of reach."""
+    protocol = daphne_protocol(send)
+    handshake = getattr(protocol, "handshake_deferred", None)
+    if handshake is None:
+        return False
+    connection_deny = sys.modules["daphne.ws_protocol"].ConnectionDeny
+    handshake.errback(connection_deny(code=status, reason=reason))
+    del protocol.handshake_deferred
+    protocol.server.protocol_disconnected(protocol)
+    return True

@@ -36,6 +36,7 @@ from ..layers.locks import KeyedLock
 from ..layers.receiver import Lost, Receiver
 from ..layers.sealed import unwrap
 from ..layers.sender import is_own
+from ..outbox import Send
 from .members import Members
 from .subscription import Subscription
 from .tasks import Tasks
@@ -61,12 +62,16 @@ class Hub:
         members: the live connections.
         dropped: how many layer messages were forged, replayed, stale, foreign or garbled.
         lost: how many group messages are known not to have arrived.
+        serving: the tasks that serve one WebSocket each, with the server's ``send``.
+        draining: whether the process is about to stop and takes no connections any more.
     """
 
     def __init__(self) -> None:
         self.members = Members()
         self.dropped = 0
         self.lost = 0
+        self.serving: dict[asyncio.Task[Any], Send] = {}
+        self.draining = False
         self._drop_logged_at = -DROP_LOG_INTERVAL
         self._receiver = Receiver()
         self._tags: dict[bytes, str] = {group_tag(CONTROL_GROUP): CONTROL_GROUP}
@@ -325,6 +330,11 @@ def current_hub() -> Hub:
 def hubs() -> list[Hub]:
     """The hubs of this process."""
     return list(_hubs.values())
+
+
+def hubs_by_loop() -> dict[asyncio.AbstractEventLoop, Hub]:
+    """The hubs of this process, each under the event loop that it lives on."""
+    return dict(_hubs)
 
 
 def deliver_here(group: str, kind: MessageKind, payload: bytes) -> None:
