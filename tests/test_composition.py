@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from channels.consumer import AsyncConsumer
@@ -196,7 +196,9 @@ class Multiplexed:
     def __init__(self, children: Any) -> None:
         self.here = children
         self.consumers = {
-            name: type(name, (Child,), {"here": self.here, "name": name}).as_asgi()
+            name: cast(
+                "type[Child]", type(name, (Child,), {"here": children, "name": name})
+            ).as_asgi()
             for name in ("one", "two")
         }
         application = GcryptMiddleware(

@@ -95,13 +95,14 @@ def is_own(sender: bytes) -> bool:
     return any(each.id == sender for each in list(_senders))
 
 
-def _forget_senders() -> None:
+def forget_senders() -> None:
+    """Begin anew, as a process does after a fork: two must not share a sender."""
     global _senders_lock  # noqa: PLW0603 - the parent may have held it in another thread
     _senders_lock = threading.Lock()
     _senders.clear()
 
 
-os.register_at_fork(after_in_child=_forget_senders)
+os.register_at_fork(after_in_child=forget_senders)
 
 
 async def send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> None:

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -16,10 +17,12 @@ from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.hub import hub, subscription
 from gcrypt_channels.hub.hub import Hub, current_hub
+from gcrypt_channels.layers import sender
 from gcrypt_channels.layers.envelope import CONTROL_GROUP, MessageKind, layer_group
 from gcrypt_channels.layers.sender import Sender
 from gcrypt_channels.sessions.login import NOBODY
 from tests.channel_layers import LAYERS, REDIS_LAYERS, Config
+from tests.clock import SECOND, Clock
 from tests.servers import Redis
 
 DEADLINE = 20.0  # seconds; only a failing test waits as long
@@ -383,12 +386,15 @@ async def test_no_bad_message_reaches_a_handler_or_ends_anything(
     assert len(dropped) == 1  # at most once a minute
 
 
-async def test_a_stale_message_is_dropped(
+async def test_a_message_from_another_time_is_dropped(
     attacked: tuple[Process, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, member = attacked
-    message = captured(process, "room", MessageKind.BROADCAST, b'"old"')
-    monkeypatch.setattr(process.hub, "_layer_expiry", 0)
+    clock = Clock()
+    clock.now = time.time_ns() + 120 * SECOND  # beyond the expiry of the layer
+    with monkeypatch.context() as patch:
+        patch.setattr(sender, "time", clock)
+        message = captured(process, "room", MessageKind.BROADCAST, b'"of another time"')
     await inject(process, message)
     await _until(lambda: process.hub.dropped == 1)
     assert member.got == []

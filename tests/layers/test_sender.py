@@ -18,8 +18,8 @@ from gcrypt_channels.layers.sender import Sender, send
 
 
 @pytest.fixture(autouse=True)
-def _no_earlier_senders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_senders", [])
+def _no_earlier_senders() -> None:
+    sending.forget_senders()
 
 
 def open_all(messages: list[dict[str, Any]]) -> list[Opened]:

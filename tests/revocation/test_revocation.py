@@ -27,6 +27,7 @@ from gcrypt_channels import (
     broadcast,
     disconnect_session,
     disconnect_user,
+    groups,
 )
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.hub import sweep
@@ -292,13 +293,13 @@ async def test_deleting_many_sessions_takes_few_messages(
     db_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published: list[int] = []
-    publish = revocation._publish
+    publish = groups.publish_control
 
-    async def count(notices: list[revocation.Notice]) -> None:
-        published.append(len(notices))
-        await publish(notices)
+    async def count(message: dict[str, Any]) -> None:
+        published.append(len(message["sessions"]))
+        await publish(message)
 
-    monkeypatch.setattr(revocation, "_publish", count)
+    monkeypatch.setattr(revocation, "publish_control", count)
     later = timezone.now() + timedelta(days=1)
     await Session.objects.abulk_create(
         Session(session_key=f"{n:032}", session_data="", expire_date=later) for n in range(2000)
@@ -340,7 +341,7 @@ async def test_a_receiver_that_fails_does_not_fail_the_logout(
     monkeypatch.setattr("gcrypt_channels.revocation.receivers.session_store", fail)
     alice = await Visitor.logged_in("alice")
     assert (await alice.post("/logout/")).status_code == 200
-    assert "not told of the end of a session" in caplog.text
+    assert "end of a session was not announced" in caplog.text
 
 
 async def test_a_channel_layer_that_is_down_delays_no_logout_and_keeps_no_socket_here(
@@ -485,13 +486,13 @@ import django
 django.setup()
 from gcrypt_channels.revocation import revocation
 
-async def publish(notices):
-    for each in notices:
+async def publish(message):
+    for each in message["users"]:
         who = "parent" if os.getpid() == parent else "child"
-        os.write(1, f"{who} {each.subject}\\n".encode())  # at once: two processes share the pipe
+        os.write(1, f"{who} {each}\\n".encode())  # at once: two processes share the pipe
 
 parent = os.getpid()
-revocation._publish = publish
+revocation.publish_control = publish
 revocation.announce(revocation.Notice("users", "1"))
 revocation._announcer.submit(int).result()
 child = os.fork()
