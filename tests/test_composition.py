@@ -192,13 +192,18 @@ class Child(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         self.here[self.name] = code
 
 
+def child(children: dict[str, Any], stream: str) -> type[Child]:
+    class Named(Child):
+        here = children
+        name = stream
+
+    return Named
+
+
 class Multiplexed:
     def __init__(self, children: Any) -> None:
         self.here = children
-        self.consumers = {
-            name: type(name, (Child,), {"here": self.here, "name": name}).as_asgi()
-            for name in ("one", "two")
-        }
+        self.consumers = {name: child(self.here, name).as_asgi() for name in ("one", "two")}
         application = GcryptMiddleware(
             AsyncJsonWebsocketDemultiplexer.as_asgi(**self.consumers), resolver=resolver
         )
