@@ -59,7 +59,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
     _gcrypt_inbox: Inbox
     _gcrypt_own_event: Event | None = None
     _gcrypt_channel: str | None = None
-    _gcrypt_channel_receive: Receive | None = None
+    _gcrypt_channel_receive: Receive
     _gcrypt_is_fed = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -91,6 +91,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
             if getattr(super().__call__, "__func__", None) is AsyncConsumer.__call__:
                 await self._run(scope, receive, send, connection, text_only=text_only)
             else:
+                self._gcrypt_is_fed = True  # by that loop
                 receive = self._checked(receive, connection, text_only=text_only)
                 self._drop_reserved_events()
                 await super().__call__(scope, cast(Any, receive), send)
@@ -186,6 +187,15 @@ class EncryptedJsonConsumer(AsyncConsumer):
     def channel_name(self, name: str) -> None:
         self._gcrypt_channel = name
 
+    @property
+    def channel_receive(self) -> Any:
+        """What a loop of the class's own receives on the consumer's channel."""
+        return self._receive_concealed
+
+    @channel_receive.setter
+    def channel_receive(self, receive: Receive) -> None:
+        self._gcrypt_channel_receive = receive
+
     def _receive_on_channel(self) -> None:
         if self._gcrypt_is_fed:
             return
@@ -196,9 +206,12 @@ class EncryptedJsonConsumer(AsyncConsumer):
 
     async def _receive_channel_event(self) -> Event:
         while True:
-            event = cast(Event, await self.channel_receive())
+            event = await self._gcrypt_channel_receive()
             if not self._is_foreign(event):
                 return event
+
+    async def _receive_concealed(self) -> Event:
+        return _Concealed(await self._receive_channel_event())
 
     def _is_foreign(self, event: Event) -> bool:
         """Whether an event has a type that comes from the own connection alone, and does not."""

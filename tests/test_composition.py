@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from channels.consumer import AsyncConsumer
@@ -192,15 +192,18 @@ class Child(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         self.here[self.name] = code
 
 
+def child(children: dict[str, Any], stream: str) -> type[Child]:
+    class Named(Child):
+        here = children
+        name = stream
+
+    return Named
+
+
 class Multiplexed:
     def __init__(self, children: Any) -> None:
         self.here = children
-        self.consumers = {
-            name: cast(
-                "type[Child]", type(name, (Child,), {"here": children, "name": name})
-            ).as_asgi()
-            for name in ("one", "two")
-        }
+        self.consumers = {name: child(self.here, name).as_asgi() for name in ("one", "two")}
         application = GcryptMiddleware(
             AsyncJsonWebsocketDemultiplexer.as_asgi(**self.consumers), resolver=resolver
         )

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -345,7 +345,12 @@ def deliver_here(group: str, kind: MessageKind, payload: bytes) -> None:
             hub.deliver(group, kind, payload)
         else:
             with suppress(RuntimeError):  # it was closed in this very moment
-                loop.call_soon_threadsafe(hub.deliver, group, kind, payload)
+                loop.call_soon_threadsafe(_delivery(hub, group, kind, payload))
+
+
+def _delivery(hub: Hub, group: str, kind: MessageKind, payload: bytes) -> Callable[[], None]:
+    """A callback without arguments: asyncio's debug log would print them."""
+    return lambda: hub.deliver(group, kind, payload)
 
 
 def check_group(group: str) -> None:
