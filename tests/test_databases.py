@@ -39,6 +39,7 @@ async def visits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for connection in connections.all(initialized_only=True):
             if connection.connection is not None:
                 connection.connection.close()  # Django keeps one to a database in memory open
+                connection.connection = None
             del connections[connection.alias]
 
     async def counted() -> None:
