@@ -19,6 +19,8 @@ from gcrypt_channels.protocol.events import Text
 from tests.communicators import PATIENCE
 from tests.wire import Wire, resolver
 
+pytestmark = pytest.mark.django_db(transaction=True)  # dispatching looks after the connections
+
 CAPACITY = 3
 
 

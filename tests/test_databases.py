@@ -24,32 +24,43 @@ from tests.wire import Wire, resolver
 ALIAS = "mortal"
 
 
+@pytest.fixture(autouse=True)
+def every_thread_may_use_a_database(django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        yield
+
+
 @pytest.fixture
-def visits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One item for each visit to the database thread."""
+async def visits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One item for each visit to the database thread, which has no connection to begin with."""
     made: list[str] = []
+
+    def leave_no_connection() -> None:
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is not None:
+                connection.connection.close()  # Django keeps one to a database in memory open
+                connection.connection = None
+            del connections[connection.alias]
 
     async def counted() -> None:
         made.append("visit")
         await aclose_old_connections()
 
+    await sync_to_async(leave_no_connection)()
     monkeypatch.setattr(databases, "aclose_old_connections", counted)
     return made
 
 
 @pytest.fixture(params=[0, 60, None], ids=lambda age: f"CONN_MAX_AGE={age}")
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any
-) -> Iterator[None]:
-    """A database in a file, beside those of the settings, which threads may open."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """A database in a file, beside those of the settings."""
     connections.settings[ALIAS] = {
         **connections.settings["default"],
         "ENGINE": "tests.mortal_database",
         "NAME": str(tmp_path / "database.sqlite3"),
         "CONN_MAX_AGE": request.param,
     }
-    with django_db_blocker.unblock():
-        yield
+    yield
     del connections.settings[ALIAS]
 
 
