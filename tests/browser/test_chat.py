@@ -24,7 +24,7 @@ def enter(urls: dict[str, str], log_in: LogIn) -> dict[str, Page]:
     pages = {name: log_in(url, name) for name, url in urls.items()}
     for name, page in pages.items():
         page.goto(f"{urls[name]}/chat/")
-        expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
+        expect(page.locator("#status")).to_have_text("open, gcrypt.v3")
     return pages
 
 
@@ -80,7 +80,7 @@ def test_the_chat_goes_on_after_redis_was_away(
     expect(alice.locator("#status")).to_have_text(re.compile("^closed 1013"), timeout=20_000)
     redis.start()
     for page in (alice, bob):
-        expect(page.locator("#status")).to_have_text("open, gcrypt.v2", timeout=30_000)
+        expect(page.locator("#status")).to_have_text("open, gcrypt.v3", timeout=30_000)
     say(alice, "after")
     expect(bob.locator(".bubble").last).to_have_text("after")
     expect(bob.locator(".bubble")).not_to_contain_text(["into the void"])

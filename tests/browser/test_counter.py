@@ -26,7 +26,7 @@ def count_to(page: Page, number: int) -> None:
 def test_counts_in_the_secure_profile_without_a_readable_byte(page: Page, server: Daphne) -> None:
     frames = watch_frames(page)
     page.goto(f"{server.url}/counter/")
-    expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
+    expect(page.locator("#status")).to_have_text("open, gcrypt.v3")
     count_to(page, 3)
 
     kinds = [frame[0] for frame in frames if isinstance(frame, bytes)]

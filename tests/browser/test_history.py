@@ -25,7 +25,7 @@ def page(server: Daphne, log_in: LogIn) -> Page:
 
 
 def expect_live_counter(page: Page) -> None:
-    expect(page.locator("#status")).to_have_text("open, gcrypt.v2")
+    expect(page.locator("#status")).to_have_text("open, gcrypt.v3")
     number = int(page.locator("#number").inner_text())
     expect_count(page, number + 1)
 

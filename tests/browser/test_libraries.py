@@ -45,4 +45,4 @@ def test_an_echo_through_a_library_is_encrypted(
         }""",
         library,
     )
-    assert answer == [f"through {library}", "gcrypt.v2"]
+    assert answer == [f"through {library}", "gcrypt.v3"]

@@ -14,11 +14,11 @@ def test_the_page_goes_on_after_a_restart_and_after_a_crash(site: Site, log_in: 
         page = log_in(server.url, "alice")
         page.goto(f"{server.url}/counter/")
         status = page.locator("#status")
-        expect(status).to_have_text("open, gcrypt.v2")
+        expect(status).to_have_text("open, gcrypt.v3")
         expect_count(page, 1)
         for number, end in enumerate((server.stop, server.kill), start=2):
             end()
             expect(status).to_have_attribute("data-state", "closed")
             server.start()
-            expect(status).to_have_text("open, gcrypt.v2", timeout=20_000)
+            expect(status).to_have_text("open, gcrypt.v3", timeout=20_000)
             expect_count(page, number)

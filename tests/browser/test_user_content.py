@@ -10,7 +10,7 @@ from .helpers import LogIn
 
 # What a sanitiser lets through: ids and names, in front of the site's own elements.
 USER_CONTENT = """
-<div id="gcrypt-config">{"keyUrl": "https://evil.example/", "profile": "gcrypt.v1"}</div>
+<div id="gcrypt-config">{"keyUrl": "https://evil.example/", "profiles": ["gcrypt.v1"]}</div>
 <img name="querySelector"><img name="getElementById"><img name="cookie"><img name="baseURI">
 """
 
@@ -35,6 +35,6 @@ def test_elements_with_the_names_that_the_client_uses_are_not_believed(
         }""",
         USER_CONTENT,
     )
-    assert answer == ["hello", "gcrypt.v2"]
+    assert answer == ["hello", "gcrypt.v3"]
     assert f"{server.url}/gcrypt/key/" in requested
     assert not [url for url in requested if "evil" in url]

@@ -14,9 +14,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from gcrypt_channels.exceptions import ConnectionClosed, NoProfile
+from gcrypt_channels.protocol.profiles import V3, SecureProfile, is_available, secure_profiles
 from tests.cluster.processes import Nginx, location
 from tests.interop.conftest import WIRE_SITE, wire_site
-from tests.interop.wire_client import began, first, own_lines
+from tests.interop.wire_client import began, first, own_lines, visit
 from tests.interop.wire_site import KEYRING
 from tests.proxy import Proxy, replaced, with_header
 from tests.servers import Daphne, WebServer
@@ -163,32 +164,50 @@ async def test_a_redirect_is_not_followed(wired: WebServer, proxy: Proxy, room: 
 
 
 KID = f"gcrypt.kid.{KEYRING.session_keys[0].kid.hex()}"
+OFFER = ", ".join([*secure_profiles(), KID])
+
+
+@pytest.mark.parametrize("profile", secure_profiles())
+async def test_each_profile_passes(proxy: Proxy, room: str, profile: SecureProfile) -> None:
+    url = f"{proxy.websocket_url}/ws/room/{room}/"
+    async with visit(url, profile=profile) as connection:
+        assert connection.profile == profile
+        assert (await connection.receive_json())["room"] == room
+
+
+@pytest.mark.skipif(not is_available(V3), reason="no ML-KEM-768 here")
+async def test_stripping_the_better_profile_is_refused(
+    wired: WebServer, proxy: Proxy, room: str
+) -> None:
+    proxy.change_request = replaced(b"gcrypt.v3, ", b"")
+    told = await assert_refused(wired, f"{proxy.websocket_url}/ws/room/{room}/", room)
+    assert "offered" in told
+    assert b"sec-websocket-protocol: gcrypt.v2\r\n" in proxy.heads[-1].lower()  # as was selected
+    assert not began(wired, room)
 
 
 @pytest.mark.parametrize(
     "offered",
     [
         "gcrypt.v2",
-        f"{KID}, gcrypt.v2",
-        f"gcrypt.v2, {KID}, gcrypt.v1",
-        f"gcrypt.v2, {KID}, chat",
-        "gcrypt.v2, gcrypt.kid.0000000000000000",
+        f"{KID}, {OFFER.removesuffix(f', {KID}')}",
+        f"{OFFER}, gcrypt.v1",
+        f"{OFFER}, chat",
+        OFFER.replace(KID, "gcrypt.kid.0000000000000000"),
     ],
     ids=["stripped", "reordered", "added", "foreign", "replaced"],
 )
 async def test_other_offers_are_refused(
     wired: WebServer, proxy: Proxy, room: str, offered: str
 ) -> None:
-    asked = f"gcrypt.v2, {KID}"
-    proxy.change_request = replaced(asked.encode(), offered.encode())
+    proxy.change_request = replaced(OFFER.encode(), offered.encode())
     told = await assert_refused(wired, f"{proxy.websocket_url}/ws/room/{room}/", room)
     assert "offered" in told
     assert not began(wired, room)
 
 
 async def test_an_offer_made_twice_is_refused(wired: WebServer, proxy: Proxy, room: str) -> None:
-    asked, changed = f"gcrypt.v2, {KID}", f"gcrypt.v2, {KID}, {KID}"
-    proxy.change_request = replaced(asked.encode(), changed.encode())
+    proxy.change_request = replaced(OFFER.encode(), f"{OFFER}, {KID}".encode())
     url = f"{proxy.websocket_url}/ws/room/{room}/"
     if isinstance(wired, Daphne):
         with pytest.raises(InvalidStatus):  # autobahn takes no token twice
@@ -202,13 +221,13 @@ async def test_an_offer_without_the_profile_opens_nothing(
     wired: WebServer, proxy: Proxy, room: str
 ) -> None:
     """Such a client is taken for an old page, and the client takes no such answer."""
-    proxy.change_request = replaced(f"gcrypt.v2, {KID}".encode(), b"chat")
+    proxy.change_request = replaced(OFFER.encode(), b"chat")
     with pytest.raises(NoProfile):
         await first(f"{proxy.websocket_url}/ws/room/{room}/")
 
 
 async def test_a_downgrade_opens_nothing(wired: WebServer, proxy: Proxy, room: str) -> None:
-    proxy.change_request = replaced(f"gcrypt.v2, {KID}".encode(), b"gcrypt.v1")
+    proxy.change_request = replaced(OFFER.encode(), b"gcrypt.v1")
     with pytest.raises(NoProfile):
         await first(f"{proxy.websocket_url}/ws/room/{room}/")
 

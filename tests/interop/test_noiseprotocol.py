@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
+from websockets.asyncio.client import connect as open_socket
+from websockets.typing import Subprotocol
 
 from gcrypt_channels.protocol.events import (
     Accepted,
@@ -22,8 +24,10 @@ from gcrypt_channels.protocol.events import (
 )
 from gcrypt_channels.protocol.profiles import V2, V3, SecureProfile, is_available
 from gcrypt_channels.protocol.secure import SecureSession
+from tests.interop.wire_site import KEYRING
 from tests.reference.hybrid_peer import HybridPeer
 from tests.reference.noise_peer import NoisePeer
+from tests.servers import WebServer
 
 pytestmark = pytest.mark.interop
 
@@ -112,6 +116,32 @@ def contents(seed: int) -> Iterator[str | bytes]:
 
 def unpad(first: int, plaintext: bytes) -> bytes:
     return plaintext.rstrip(b"\0")[:-1] if first & PADDED else plaintext
+
+
+@each_profile
+async def test_a_real_server_is_understood(wired: WebServer, profile: SecureProfile) -> None:
+    key = KEYRING.session_keys[0]
+    prologue = profile.encode() + key.kid
+    peer = PEERS[profile](initiator=False, psk=key.psk, prologue=prologue)
+    offered = [profile, f"gcrypt.kid.{key.kid.hex()}"]
+    async with open_socket(
+        f"{wired.websocket_url}/ws/room/noise/?x=1",
+        subprotocols=[Subprotocol(each) for each in offered],
+        proxy=None,
+    ) as socket:
+        assert socket.subprotocol == profile
+        hello = await socket.recv(decode=False)
+        assert hello[:9] == b"\x01" + key.kid
+        assert json.loads(peer.read_handshake(hello[9:])) == {"max_message": 1_048_576}
+        request = {"offered": offered, "host": "127.0.0.1", "target": "/ws/room/noise/?x=1"}
+        await socket.send(b"\x02" + peer.write_handshake(json.dumps(request).encode()))
+        heard = [peer.open(await socket.recv(decode=False)) for _ in range(2)]
+        assert [(first, json.loads(plaintext)) for first, plaintext in heard] == [
+            (CONTROL, {"type": "accept", "subprotocol": None}),
+            (TEXT, {"room": "noise", "query": "x=1"}),
+        ]
+        await socket.send(peer.seal(TEXT, b'"hello"'))
+        assert peer.open(await socket.recv(decode=False)) == (TEXT, b'"hello"')
 
 
 @pytest.mark.parametrize("padding", [False, True])

@@ -18,13 +18,14 @@ from gcrypt_channels.client import ClientConnection, DjangoSession
 from gcrypt_channels.exceptions import ConnectionClosed, MessageTooBig
 from gcrypt_channels.keys import SessionKey
 from gcrypt_channels.protocol.events import Binding
+from gcrypt_channels.protocol.profiles import V1, V2, Profile, secure_profiles
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.servers import Daphne, Site, Uvicorn, WebServer
 
 pytestmark = pytest.mark.interop
 
-V1, V2 = "gcrypt.v1", "gcrypt.v2"
-every_profile = pytest.mark.parametrize("profile", [V2, V1])
+each_secure_profile = pytest.mark.parametrize("profile", secure_profiles())
+every_profile = pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 MIB = 1024 * 1024
 
 
@@ -71,9 +72,13 @@ async def close_code(socket: Socket) -> int:
 # What must not differ
 
 
+@each_secure_profile
 @pytest.mark.parametrize("path", ["/ws/echo/", "/ws/echo-sync/"])
-async def test_text_comes_back_as_text_and_bytes_as_bytes(alice: DjangoSession, path: str) -> None:
-    async with connect(alice, path) as socket:
+async def test_text_comes_back_as_text_and_bytes_as_bytes(
+    alice: DjangoSession, path: str, profile: Profile
+) -> None:
+    async with connect(alice, path, profile=profile) as socket:
+        assert socket.profile == profile
         for message in ["text", "", "ünï 🔐", b"bytes", b""]:
             await socket.send(message)
             assert await socket.receive() == message
@@ -144,7 +149,7 @@ async def test_a_classic_refusal_has_the_applications_code(alice: DjangoSession)
 
 @every_profile
 async def test_an_exception_of_the_consumer_closes_with_1011(
-    alice: DjangoSession, server: WebServer, profile: str
+    alice: DjangoSession, server: WebServer, profile: Profile
 ) -> None:
     async with connect(alice, "/ws/failing/", profile=profile) as socket:
         await socket.send_json(1)
@@ -156,7 +161,7 @@ async def test_an_exception_of_the_consumer_closes_with_1011(
 
 @every_profile
 async def test_plaintext_of_a_consumer_closes_with_1011(
-    alice: DjangoSession, server: WebServer, profile: str
+    alice: DjangoSession, server: WebServer, profile: Profile
 ) -> None:
     async with connect(alice, "/ws/leaking/", profile=profile) as socket:
         await socket.send_json("canary")
@@ -188,9 +193,9 @@ async def test_a_handshake_that_takes_too_long_closes_with_4408(
 
 
 async def test_an_unknown_profile_closes_with_4406(alice: DjangoSession, server: WebServer) -> None:
-    offered = [Subprotocol("gcrypt.v3")]
+    offered = [Subprotocol("gcrypt.v4")]
     async with raw(alice, server, "/ws/echo/", subprotocols=offered) as socket:
-        assert socket.subprotocol == "gcrypt.v3"  # or Chromium would not show the code
+        assert socket.subprotocol == "gcrypt.v4"  # or Chromium would not show the code
         code = await close_code(socket)
     assert code == 4406
 

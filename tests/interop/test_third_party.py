@@ -16,7 +16,7 @@ from djangochannelsrestframework.permissions import IsAuthenticated  # type: ign
 from strawberry.channels import GraphQLWSConsumer
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import V1, Profile, secure_profiles
 from tests.communicators import EncryptedCommunicator
 
 pytestmark = [pytest.mark.interop, pytest.mark.django_db(transaction=True)]
@@ -47,7 +47,7 @@ def serve(style: str, consumer: Any, **initial: Any) -> Any:
 
 
 every_style = pytest.mark.parametrize("style", ["mixin first", "mixin last", "seal_outbound"])
-every_profile = pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
+every_profile = pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 
 
 # djangochannelsrestframework

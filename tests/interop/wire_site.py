@@ -32,7 +32,7 @@ if not settings.configured:
         FORCE_SCRIPT_NAME=os.environ.get("FORCE_SCRIPT_NAME"),
         USE_X_FORWARDED_HOST="USE_X_FORWARDED_HOST" in os.environ,
         GCRYPT_PASSPHRASE=GCRYPT_PASSPHRASE,
-        GCRYPT={"PROFILES": ["gcrypt.v2", "gcrypt.v1"]},
+        GCRYPT={"PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]},
         USE_TZ=True,
         LOGGING={
             "version": 1,

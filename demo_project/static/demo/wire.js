@@ -11,7 +11,7 @@ const sizeOf = (frame) =>
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The fields of a gcrypt.v2 frame before its ciphertext and tag: [class, title, length]. */
+/** The fields of a frame before what is sealed, and its tag: [class, title, length]. Not of gcrypt.v1. */
 function layout(kind) {
   switch (kind & 0x3f) {
     case 0x01:
