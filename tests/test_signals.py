@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
@@ -13,6 +13,7 @@ from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 from tests.communicators import Communicator
+from tests.wire import Wire, resolver
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,3 +198,23 @@ async def test_a_receiver_that_raises_harms_no_connection(told: list[Any]) -> No
     assert await client.connect() == (True, "gcrypt.v1")
     await client.left()
     assert [name for name, _ in told] == ["opened", "closed"]
+
+
+async def test_a_synchronous_receiver_hears_of_the_close_of_a_synchronous_consumer() -> None:
+    """Whose thread is gone by then: the receiver is called in the connection's own context."""
+    codes: list[int] = []
+
+    class Closing(EncryptedJsonConsumer, JsonWebsocketConsumer):
+        def connect(self) -> None:
+            self.accept()
+            self.close(4001)
+
+    def receiver(code: int, **arguments: Any) -> None:
+        codes.append(code)
+
+    connection_closed.connect(receiver)
+    server = Wire(GcryptMiddleware(Closing.as_asgi(), resolver=resolver))
+    await server.handshake()
+    await server.end()
+    connection_closed.disconnect(receiver)
+    assert codes == [4001]

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from functools import wraps
 from threading import get_ident
 from typing import Concatenate, Final, ParamSpec, Protocol, cast
@@ -94,6 +95,7 @@ class Connection:
         "_accepted",
         "_application",
         "_backlog",
+        "_context",
         "_drop",
         "_hub",
         "_is_overdue",
@@ -171,6 +173,7 @@ class Connection:
         self._hub = hub
         self._drop = drop
         self._on_closed = on_closed
+        self._context = copy_context()
         self._application: asyncio.Task[None] | None = None
         self._is_overdue = False
         self._session = session
@@ -398,7 +401,9 @@ class Connection:
         self.closed = True
         self.close_code = code
         if self._on_closed is not None:
-            self.forgotten = start_task(self._on_closed(self))
+            # In the connection's own context: a synchronous consumer that closes runs in one whose
+            # thread is gone when the task asks for it.
+            self.forgotten = self._context.run(start_task, self._on_closed(self))
         if not self.ends_itself:
             self.loop.call_later(APPLICATION_TIMEOUT, self._cancel_application)
 
