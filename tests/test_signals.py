@@ -13,7 +13,8 @@ from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 from tests.communicators import Communicator
-from tests.wire import Wire, resolver
+from tests.wire import Wire
+from tests.wire import resolver as wire_resolver
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -213,7 +214,7 @@ async def test_a_synchronous_receiver_hears_of_the_close_of_a_synchronous_consum
         codes.append(code)
 
     connection_closed.connect(receiver)
-    server = Wire(GcryptMiddleware(Closing.as_asgi(), resolver=resolver))
+    server = Wire(GcryptMiddleware(Closing.as_asgi(), resolver=wire_resolver))
     await server.handshake()
     await server.end()
     connection_closed.disconnect(receiver)

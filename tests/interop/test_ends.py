@@ -34,6 +34,7 @@ def room() -> str:
 async def told(server: WebServer, room: str) -> str:
     """What the consumer was told of its end, once nothing of the connection is left."""
     await asyncio.to_thread(server.wait_for_log, f"CLOSED '.*/{room}/'")
+    await asyncio.to_thread(server.wait_for_log, f"ENDED '{room}'")
     [end] = re.findall(f"ENDED '{room}' ({{.*}})", server.log)
     return str(end)
 
