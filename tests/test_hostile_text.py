@@ -29,7 +29,7 @@ from gcrypt_channels import (
     group_send,
     user_group,
 )
-from gcrypt_channels.exceptions import LocalError, MessageTooBig, TryAgainLater
+from gcrypt_channels.exceptions import LocalError, MessageTooBig
 from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.protocol.messages import is_close_code
 from tests.channel_layers import core, in_memory, pubsub
@@ -47,7 +47,6 @@ DOCUMENTED = (
     ValueError,
     TypeError,
     ImproperlyConfigured,
-    TryAgainLater,
 )
 SURROGATE = "\ud800"
 
