@@ -211,7 +211,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
                 return event
 
     async def _receive_concealed(self) -> Event:
-        return _Concealed(await self._receive_channel_event())
+        return _Concealed(await self._gcrypt_channel_receive())
 
     def _is_foreign(self, event: Event) -> bool:
         """Whether an event has a type that comes from the own connection alone, and does not."""

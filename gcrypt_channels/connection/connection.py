@@ -316,7 +316,10 @@ class Connection:
         """End the connection if it has not ended, and wait until the server has taken the end."""
         self.inbox.close()
         self._end(1000, "")
-        await self._outbox.drained()
+        try:
+            await self._outbox.drained()
+        finally:
+            self._session.forget()  # the application may keep the connection's facade for long
         if self.forgotten is not None:
             await asyncio.shield(self.forgotten)
 

@@ -68,8 +68,7 @@ class ClassicSession:
         try:
             return self._open(frame)
         except ProtocolError:
-            self._state = State.FAILED
-            self._crypts = []
+            self.forget()
             raise
 
     def seal(self, data: str | bytes) -> list[str]:
@@ -105,6 +104,11 @@ class ClassicSession:
     def seal_gap(self, group: str, missed: int) -> list[str]:
         """Return no frames: v1 has no such message."""
         return []
+
+    def forget(self) -> None:
+        """Drop the passphrases: nothing can be sealed or received any more."""
+        self._state = State.FAILED
+        self._crypts = []
 
     def _open(self, frame: bytes | str) -> Text:
         if not isinstance(frame, str):

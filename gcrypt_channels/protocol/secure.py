@@ -210,6 +210,10 @@ class SecureSession:
         self._enter(self._may_send[step])
         return frames
 
+    def forget(self) -> None:
+        """Drop the keys: nothing can be sealed or received any more."""
+        self._enter(State.FAILED)
+
     # States
 
     def _new_handshake(self, kid: bytes, psk: bytes, *, initiator: bool) -> HandshakeState:
