@@ -1,0 +1,16 @@
+"""The settings of the suite, with what the package logs on stderr; environment: `DRAIN`."""
+
+from __future__ import annotations
+
+import os
+
+from tests.settings import *  # noqa: F403 - that is how settings are derived
+from tests.settings import GCRYPT as _GCRYPT
+
+GCRYPT = {**_GCRYPT, "DRAIN": float(os.environ["DRAIN"])}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"gcrypt_channels": {"handlers": ["console"], "level": "INFO"}},
+}
