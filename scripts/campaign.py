@@ -37,6 +37,7 @@ HISTORIES, ISOLATION = "tests/sessions/test_histories.py", "tests/test_isolation
 LINES = [
     Line("session histories", "10,000 per engine", f"{PYTEST} {HISTORIES}", {"HISTORIES": "10000"}),
     Line("frames elsewhere", "50 users, every pair", f"{PYTEST} {ISOLATION}", {"CALLERS": "50"}),
+    Line("servers at SIGTERM", "13 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
     *(
         Line(f"suite of {name}", f"{len(suite.modes)} modes", f"tests.foreign {name}")
         for name, suite in SUITES.items()

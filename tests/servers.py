@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0  # seconds; generous, since a loaded machine is not a failure
 STOP_TIMEOUT = 15.0
+END_TIMEOUT = 30.0  # seconds for a process to end by itself; as generous
 
 
 class ServerError(AssertionError):
@@ -141,6 +142,7 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
         self._reader.start()
@@ -152,6 +154,22 @@ class ServerProcess:
             self.kill()
             raise
         return self
+
+    def terminate(self, *, everybody: bool = False) -> None:
+        """Send SIGTERM, to all processes of the server if it is for everybody, and go on."""
+        if everybody:
+            os.killpg(self.pid, signal.SIGTERM)
+        else:
+            self._send(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Wait until the process has ended by itself; return its exit status."""
+        if self._process is None:
+            raise ServerError("the server does not run")
+        try:
+            return self._process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise ServerError(f"{type(self).__name__} does not end:\n{self.log}") from None
 
     def stop(self) -> None:
         """End the process as an operator does: SIGTERM, and SIGKILL when that does not help."""

@@ -48,15 +48,12 @@ async def drain(grace: float = 3.0) -> None:
     itself at SIGTERM; see ``docs/deployment.md``.
     """
     running = asyncio.get_running_loop()
-    drains: list[asyncio.Future[None]] = []
-    for loop, hub in hubs_by_loop().items():
-        if loop is running:
-            drains.append(_begin(hub, grace))
-        elif loop.is_running():  # that of another thread
+    drains: list[asyncio.Future[None]] = [_begin(current_hub(), grace)]
+    for loop in hubs_by_loop():
+        if loop is not running and loop.is_running():  # that of another thread
             elsewhere = asyncio.run_coroutine_threadsafe(_drain_here(grace), loop)
             drains.append(asyncio.wrap_future(elsewhere))
-    if drains:
-        await asyncio.wait(drains, timeout=grace + LONGEST + LATE)
+    await asyncio.wait(drains, timeout=grace + LONGEST + LATE)
 
 
 async def _drain_here(grace: float) -> None:
@@ -96,7 +93,7 @@ async def _drain(hub: Hub, grace: float) -> None:
     await _wait(late, CANCEL_TIMEOUT)
     if left:
         logger.warning(
-            "Draining: %d clients did not read and were dropped; %d applications were cancelled.",
+            "Draining: dropped clients that did not read: %d; cancelled applications: %d.",
             len(left),
             len(late),
         )

@@ -68,6 +68,7 @@ LOCATION = """
             {header}
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
+            proxy_next_upstream error timeout http_503;  # which a worker that drains answers
             proxy_read_timeout 1h;  # a quiet WebSocket is not a dead one
         }}
 """
@@ -118,7 +119,9 @@ class Nginx(ServerProcess):
                 # nginx started by root would serve as nobody, who may not enter the directory
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=self.directory,
-                upstreams="\n".join(f"        server 127.0.0.1:{port};" for port in self.ports),
+                upstreams="\n".join(
+                    f"        server 127.0.0.1:{port} max_fails=0;" for port in self.ports
+                ),
                 port=self.port,
                 locations="".join(self.locations),
             )

@@ -1,15 +1,12 @@
-"""A Django project for the tests of the drain, with real servers: no database, one fixed key.
+"""An ASGI application for tests that stop real servers: no database, one fixed key.
 
 `/ws/echo/` sends back what it gets. `/ws/flood/` sends more than a client that does not read can be
-sent.
+sent. Settings: `tests.hub.drain_settings`.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -20,10 +17,9 @@ from django.urls import path
 http = get_asgi_application()  # loads the apps, which the imports below need
 
 from gcrypt_channels import GcryptMiddleware  # noqa: E402
-from gcrypt_channels.keys import Keyring  # noqa: E402
 from tests.consumers import AsyncEchoMixinFirst  # noqa: E402
+from tests.hub.drain_client import KEYRING  # noqa: E402
 
-KEYRING = Keyring.derive("everybody")
 MIB = 1024 * 1024
 MESSAGES = 20  # the buffers of both sides hold less
 
@@ -35,7 +31,7 @@ class Flood(AsyncEchoMixinFirst, AsyncWebsocketConsumer):
             await self.send(bytes_data=bytes(MIB))
 
 
-async def fixed_keys(scope: object) -> Keyring:
+async def fixed_keys(scope: object) -> Any:
     return KEYRING
 
 

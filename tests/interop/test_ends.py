@@ -199,7 +199,8 @@ def stopping(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WebServer]:
     """The servers that cancel the application when they are told to stop."""
-    with request.param(WIRE_SITE, wire_site(tmp_path_factory, **environment)) as server:
+    site = wire_site(tmp_path_factory, DRAIN="0", **environment)
+    with request.param(WIRE_SITE, site) as server:
         yield server
 
 

@@ -4,7 +4,7 @@ A consumer prints a line when it begins (`BEGAN <room>`) and one when it ends (`
 {"code": …, "reason": …, "authentic": …}`). `CLOSED <path>` follows when nothing of the connection
 is left. What the package logs begins with `GCRYPT `.
 
-Environment: `FORCE_SCRIPT_NAME`, `USE_X_FORWARDED_HOST`, `SENTRY`.
+Environment: `DRAIN`, `FORCE_SCRIPT_NAME`, `USE_X_FORWARDED_HOST`, `SENTRY`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ if not settings.configured:
         FORCE_SCRIPT_NAME=os.environ.get("FORCE_SCRIPT_NAME"),
         USE_X_FORWARDED_HOST="USE_X_FORWARDED_HOST" in os.environ,
         GCRYPT_PASSPHRASE=GCRYPT_PASSPHRASE,
-        GCRYPT={"PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]},
+        GCRYPT={
+            "PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"],
+            "DRAIN": float(os.environ.get("DRAIN", "3")),
+        },
         USE_TZ=True,
         LOGGING={
             "version": 1,
