@@ -1,4 +1,4 @@
-"""The smallest Django project with one echo, three times: plain, ``gcrypt.v1`` and ``gcrypt.v2``.
+"""The smallest Django project with one echo, plain and under each profile.
 
 There are no sessions and no database: every connection gets the same fixed keys, so that nothing
 but WebSocket messages is measured.
@@ -18,7 +18,7 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["gcrypt_channels"],
         GCRYPT_PASSPHRASE="a passphrase for measuring only, no secret",  # noqa: S106
-        GCRYPT={"PROFILES": ["gcrypt.v2", "gcrypt.v1"]},
+        GCRYPT={"PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"]},
         USE_TZ=True,
     )
     django.setup()
