@@ -49,7 +49,10 @@ if not settings.configured:  # the imports below need them
         },
         CHANNEL_LAYERS={"default": layer},
         GCRYPT_PASSPHRASE="a passphrase for measuring only, no secret",  # noqa: S106
-        GCRYPT={"PROFILES": ["gcrypt.v2", "gcrypt.v1"], "MAX_MESSAGE_SIZE": MAX_MESSAGE},
+        GCRYPT={
+            "PROFILES": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"],
+            "MAX_MESSAGE_SIZE": MAX_MESSAGE,
+        },
         USE_TZ=True,
     )
     django.setup()

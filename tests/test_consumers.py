@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import LocalError
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import V1, Profile, secure_profiles
 from tests.communicators import Communicator, EncryptedCommunicator
 from tests.consumers import internals
 from tests.wire import Wire
@@ -30,7 +30,7 @@ from tests.wire import resolver as wire_resolver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PROFILES = ["gcrypt.v2", "gcrypt.v1"]
+PROFILES = [*secure_profiles(), V1]
 GROUPS = ["news"]
 
 
@@ -38,7 +38,7 @@ async def resolver(scope: Any) -> Keyring:
     return Keyring.derive("test")
 
 
-def communicate(consumer: Any, profile: Profile = "gcrypt.v2", **options: Any) -> Any:
+def communicate(consumer: Any, profile: Profile | None = None, **options: Any) -> Any:
     """A communicator with `consumer`; no test here needs a login."""
     application = GcryptMiddleware(consumer.as_asgi(), resolver=resolver)
     return EncryptedCommunicator(application, "/", profile=profile, resolver=resolver, **options)
@@ -245,14 +245,14 @@ async def test_a_binary_message_to_a_json_consumer_closes_with_4400(consumer: An
 
 
 @every_style
-@pytest.mark.parametrize("profile", ["gcrypt.v2", "gcrypt.v1"])
+@every_profile
 @pytest.mark.parametrize("frame", [b"\x10garbage", '{"id": 1}'])
 async def test_a_frame_that_does_not_open_closes_with_4400(
     consumer: Any, profile: Profile, frame: str | bytes
 ) -> None:
     application = GcryptMiddleware(consumer.as_asgi(), resolver=wire_resolver)
     server = Wire(application, subprotocols=[profile])
-    await (server.open() if profile == "gcrypt.v2" else server.until(1))
+    await (server.until(1) if profile == V1 else server.open())
     server.put_frames([frame])
     await server.end()
     assert server.close["code"] == 4400

@@ -20,14 +20,14 @@ from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, groups
 from gcrypt_channels.exceptions import LocalError, TryAgainLater
 from gcrypt_channels.groups import broadcast, broadcast_sync, group_send, group_send_sync
 from gcrypt_channels.hub.hub import current_hub
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import V1, V2, Profile, secure_profiles
 from tests.channel_layers import LAYERS, core, pubsub, sealed
 from tests.communicators import EncryptedCommunicator
 from tests.consumers import internals
 from tests.layers.redis_traffic import tap
 from tests.servers import Redis
 
-PROFILES = ["gcrypt.v2", "gcrypt.v1"]
+PROFILES: list[Profile] = [*secure_profiles(), V1]
 
 
 class AsyncMember(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
@@ -104,9 +104,7 @@ async def connect(alice: User) -> AsyncIterator[Callable[..., Any]]:
             yield client
             await client.disconnect()
 
-        async def connect(
-            application: Any, profile: Profile = "gcrypt.v2"
-        ) -> EncryptedCommunicator:
+        async def connect(application: Any, profile: Profile = V2) -> EncryptedCommunicator:
             return await connected.enter_async_context(connection(application, profile))
 
         yield connect
@@ -132,7 +130,7 @@ Connect = Callable[..., Any]
 
 @pytest.mark.usefixtures("any_layer")
 @pytest.mark.parametrize("application", MEMBERS)
-async def test_members_of_both_profiles_hear_a_broadcast_and_an_event(
+async def test_members_of_all_profiles_hear_a_broadcast_and_an_event(
     connect: Connect, application: Any
 ) -> None:
     clients = [await connect(application, profile) for profile in PROFILES]
@@ -263,7 +261,7 @@ async def test_what_comes_between_joining_and_the_accept_follows_the_accept(
     assert (await client.connect())[0]
     assert await client.receive_json_from() == 0
     assert await client.receive_json_from() == 1
-    if profile == "gcrypt.v2":  # past the bound, a gap is told; gcrypt.v1 has no word for it
+    if profile != V1:  # past the bound, a gap is told; gcrypt.v1 has no word for it
         gap = await client.receive_output()
         assert gap == {"type": "gcrypt.gap", "group": "room", "missed": 1}
     assert await client.receive_json_from() == "own"
@@ -293,7 +291,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 async def test_a_gap_reaches_the_client_before_what_follows_it_and_the_consumer(
     connect: Connect, application: Any, lose: Callable[[], Any]
 ) -> None:
-    secure, classic = [await connect(application, profile) for profile in PROFILES]
+    secure, classic = [await connect(application, profile) for profile in (V2, V1)]
     await broadcast("room", 0)
     for client in (secure, classic):
         assert await client.receive_json_from() == 0

@@ -10,7 +10,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from gcrypt_channels import Crypt, EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.keys import Keyring
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import V1, Profile, secure_profiles
 from tests.communicators import Communicator
 from tests.wire import KEYRING, Wire
 from tests.wire import resolver as wire_resolver
@@ -76,14 +76,14 @@ async def test_a_path_cannot_add_a_line_to_the_log(
     assert all("\n" not in line and r"\n2026" in line for line in own_lines(log))
 
 
-@pytest.mark.parametrize("profile", ["gcrypt.v1", "gcrypt.v2"])
+@pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 async def test_neither_keys_nor_payloads_are_logged(
     profile: Profile, log: pytest.LogCaptureFixture
 ) -> None:
     application = GcryptMiddleware(Consumer.as_asgi(), resolver=wire_resolver)
     server = Wire(application, subprotocols=[profile])
     foreign = Crypt(KEYRING.passphrases[0]).encrypt("canary")
-    if profile == "gcrypt.v1":
+    if profile == V1:
         await server.until(1)
         server.put_frames([foreign])
         await server.until(2)

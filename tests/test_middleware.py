@@ -18,7 +18,7 @@ from gcrypt_channels.exceptions import NoProfile
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.middleware import negotiate
 from gcrypt_channels.protocol.events import Accepted, Bytes, Closed, Text
-from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile
+from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile, secure_profiles
 from tests.consumers import PlainEcho
 from tests.wire import KEYRING, Wire, resolver
 
@@ -108,7 +108,7 @@ async def test_the_profiles_of_the_settings_are_the_default(settings: Any) -> No
     assert server.close["code"] == 4406
 
 
-# gcrypt.v2
+# The profiles with a handshake
 
 
 async def test_hello_follows_the_accept_at_once_and_names_the_kid() -> None:
@@ -220,7 +220,7 @@ async def test_a_message_over_the_limit_closes_with_an_authentic_1009(settings: 
     assert server.close["code"] == 1009
 
 
-@pytest.mark.parametrize("profile", [V2, V1])
+@pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 async def test_a_server_that_refuses_a_close_code_gets_another(profile: str) -> None:
     import_module("daphne.ws_protocol")  # which is what makes a server suspicious
 
@@ -239,11 +239,11 @@ async def test_a_server_that_refuses_a_close_code_gets_another(profile: str) -> 
         await middleware(scope, receive, picky)
 
     server = Wire(like_daphne, subprotocols=[profile])
-    if profile == V2:
+    if profile != V1:
         await server.handshake()
     await server.end()
     assert server.close["code"] == 4011
-    if profile == V2:
+    if profile != V1:
         assert server.opened(2) == [Accepted(None), Closed(1011, "internal error")]
 
 
@@ -408,7 +408,7 @@ async def test_without_a_session_in_the_scope_the_log_says_what_is_missing(
 # Outbound
 
 
-@pytest.mark.parametrize("profile", [V2, V1])
+@pytest.mark.parametrize("profile", [*secure_profiles(), V1])
 async def test_plaintext_from_a_consumer_is_refused_with_1011_and_an_error(
     profile: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -420,7 +420,7 @@ async def test_plaintext_from_a_consumer_is_refused_with_1011_and_an_error(
         assert (await receive())["code"] == 1011
 
     server = wire(leaking, subprotocols=[profile], seal_outbound=False)
-    if profile == V2:
+    if profile != V1:
         await server.handshake()
     await server.end()
     assert server.close["code"] == 1011

@@ -1,4 +1,4 @@
-"""An ASGI server and its `gcrypt.v2` client in one, for tests that look at single frames."""
+"""An ASGI server and its client with a handshake in one, for tests that look at single frames."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.events import Accepted, Binding, Closed, HelloReceived, SessionEvent
+from gcrypt_channels.protocol.profiles import V2, V3
 from gcrypt_channels.protocol.secure import SecureSession
 
 KEYRING = Keyring.derive("the tests")
@@ -28,7 +29,7 @@ class Wire:
     there; `broken` is raised instead of taking one.
     """
 
-    def __init__(self, application: Any, *, subprotocols: Sequence[str] = ("gcrypt.v2",)) -> None:
+    def __init__(self, application: Any, *, subprotocols: Sequence[str] = (V2,)) -> None:
         self.scope: dict[str, Any] = {
             "type": "websocket",
             "path": "/",
@@ -37,7 +38,7 @@ class Wire:
             "subprotocols": list(subprotocols),
         }
         self.sent: list[dict[str, Any]] = []
-        self.client = SecureSession(role="client")
+        self.client = SecureSession(V3 if V3 in subprotocols else V2, role="client")
         self.before: Callable[[], Awaitable[None]] = no_pause
         self.after: Callable[[], Awaitable[None]] = no_pause
         self.broken: Exception | None = None

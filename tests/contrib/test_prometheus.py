@@ -12,7 +12,7 @@ from gcrypt_channels.contrib import prometheus
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.layers.envelope import MessageKind, layer_group
 from gcrypt_channels.layers.sender import current_sender
-from gcrypt_channels.protocol.profiles import Profile
+from gcrypt_channels.protocol.profiles import Profile, secure_profiles
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 from tests.channel_layers import core, sealed
 from tests.communicators import Communicator
@@ -67,14 +67,17 @@ async def test_connections_are_counted_while_they_are_open_and_when_they_close(
     assert b"gcrypt_connections_refused_total{" not in generate_latest(registry)
 
 
-async def test_a_failed_handshake_counts_as_refused_alone(registry: CollectorRegistry) -> None:
-    stranger = client("gcrypt.v2", profiles=("gcrypt.v2",))
+@pytest.mark.parametrize("profile", secure_profiles())
+async def test_a_failed_handshake_counts_as_refused_alone(
+    registry: CollectorRegistry, profile: Profile
+) -> None:
+    stranger = client(profile, profiles=("gcrypt.v3", "gcrypt.v2"))
     await stranger.connect()
     await stranger.receive_from()
     await stranger.send_to(bytes_data=b"\x02 not a reply")
     await stranger.wait()
-    assert value(registry, "_refused_total", profile="gcrypt.v2", code="4400") == 1
-    assert value(registry, "_opened_total", profile="gcrypt.v2") is None
+    assert value(registry, "_refused_total", profile=profile, code="4400") == 1
+    assert value(registry, "_opened_total", profile=profile) is None
 
 
 @pytest.mark.parametrize(
