@@ -14,11 +14,19 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
-from benchmarks.echo import Contestant, open_peer
-from gcrypt_channels.protocol.profiles import secure_profiles
+from websockets.asyncio.client import connect as plain_connect
+
+from benchmarks.site import KEYRING
+from gcrypt_channels.client import connect
+from gcrypt_channels.protocol.profiles import Profile, secure_profiles
 from tests.servers import Site, Uvicorn
+
+Contestant = Profile | Literal["plain"]
 
 ONE_WAY = 0.025  # seconds
 ROUNDS = 20
@@ -63,6 +71,23 @@ class Relay:
         loop.call_later(ONE_WAY, sink.close)
 
 
+@asynccontextmanager
+async def opened_by(contestant: Contestant, url: str) -> AsyncIterator[None]:
+    if contestant == "plain":
+        async with plain_connect(f"{url}/plain/", compression=None):
+            yield
+        return
+    key = KEYRING.session_keys[0]
+    async with connect(
+        f"{url}/sealed/",
+        kid=key.kid,
+        psk=key.psk,
+        passphrase=KEYRING.passphrases[0],
+        profile=contestant,
+    ):
+        yield
+
+
 async def measure(port: int) -> None:
     relay = Relay(port)
     async with relay as url:
@@ -72,7 +97,7 @@ async def measure(port: int) -> None:
             for contestant in CONTESTANTS:
                 relay.passed = dict.fromkeys(relay.passed, 0)
                 start = time.perf_counter()
-                async with open_peer(contestant, url):
+                async with opened_by(contestant, url):
                     opened[contestant].append((time.perf_counter() - start) * 1e3)
                     passed[contestant] = dict(relay.passed)
         for contestant, times in opened.items():

@@ -37,9 +37,13 @@ def copies(*secrets: bytes | str) -> list[Any]:
         for each in texts([each for each in gc.get_objects() if id(each) not in own])
         if len(each) >= shortest
         and id(each) not in own
-        and any(type(secret) is type(each) and secret in each for secret in secrets)
+        and any(_holds(each, secret) for secret in secrets)
     }
     return list(found.values())
+
+
+def _holds(text: Any, secret: Any) -> bool:
+    return type(secret) is type(text) and secret in text
 
 
 def ciphers() -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from tests.settings import *  # noqa: F403 - that is how settings are derived
 from tests.settings import GCRYPT as _GCRYPT
 
-GCRYPT: dict[str, Any] = {**_GCRYPT, "DRAIN": float(os.environ["DRAIN"])}
+GCRYPT = {**_GCRYPT, "DRAIN": float(os.environ["DRAIN"])}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
