@@ -41,7 +41,7 @@ class Wire:
         self.client = SecureSession(V3 if V3 in subprotocols else V2, role="client")
         self.before: Callable[[], Awaitable[None]] = no_pause
         self.after: Callable[[], Awaitable[None]] = no_pause
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
         self._inbound: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._taken = asyncio.Condition()
         self.put({"type": "websocket.connect"})

@@ -203,6 +203,27 @@ async def test_a_client_that_went_while_something_was_sent_ends_the_connection()
     ]
 
 
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_a_send_of_the_server_that_is_cancelled_is_the_end_of_the_connection(
+    suspends: bool,
+) -> None:
+    """Its frame may be lost, and nothing could be opened behind it."""
+    application = Application()
+    server, connection = await connected(application)
+    if suspends:
+        server.before = lambda: asyncio.sleep(0)
+    server.broken = asyncio.CancelledError()
+    await connection.send(text("lost"))
+    server.broken = None
+    await connection.send(text("too late"))
+    assert len(server.sent) == 3
+    server.leave(1006)
+    await server.end()
+    assert application.received == [
+        {"type": "websocket.disconnect", "code": 1006, "reason": ""},
+    ]
+
+
 # The end
 
 

@@ -27,6 +27,10 @@ def texts(containers: list[Any]) -> Iterator[Any]:
                 yield from texts([each])
 
 
+def holds(each: Any, secret: bytes | str) -> bool:
+    return isinstance(each, str) == isinstance(secret, str) and secret in each
+
+
 def copies(*secrets: bytes | str) -> list[Any]:
     """The objects anywhere in memory that hold one of `secrets`, besides those that were given."""
     gc.collect()
@@ -37,13 +41,9 @@ def copies(*secrets: bytes | str) -> list[Any]:
         for each in texts([each for each in gc.get_objects() if id(each) not in own])
         if len(each) >= shortest
         and id(each) not in own
-        and any(_holds(each, secret) for secret in secrets)
+        and any(holds(each, secret) for secret in secrets)
     }
     return list(found.values())
-
-
-def _holds(text: Any, secret: Any) -> bool:
-    return type(secret) is type(text) and secret in text
 
 
 def ciphers() -> int:
