@@ -13,6 +13,8 @@ from django.template import Context, Template
 from django.test import Client, RequestFactory
 from django.urls import NoReverseMatch
 
+from gcrypt_channels.protocol.profiles import secure_profiles
+
 SCRIPT = "{% load gcrypt %}{% gcrypt_script %}"
 CONFIG = "{% load gcrypt %}{% gcrypt_config %}"
 HASHED = re.compile(r"^/static/gcrypt_channels/gcrypt\.[0-9a-f]{12}\.js$")
@@ -48,7 +50,7 @@ def test_the_script_maps_the_import_and_carries_the_config(request_: HttpRequest
     assert import_map(html) == {"gcrypt_channels": "/static/gcrypt_channels/gcrypt.js"}
     assert config(html) == {
         "keyUrl": "/gcrypt/key/",
-        "profiles": ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"],
+        "profiles": [*secure_profiles(), "gcrypt.v1"],
         "csrfCookie": "csrftoken",
         "csrfHeader": "X-CSRFTOKEN",
     }
