@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from mypy import api
 
 from tests.documents import ROOT
+
+pytestmark = pytest.mark.tools
 
 CALLS = {
     "GcryptMiddleware": "GcryptMiddleware(app, profiles=[{}])",
@@ -28,6 +29,8 @@ app: Any = None
 @pytest.fixture(scope="module")
 def complaints(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What mypy says about a script that names a good and a wrong profile in every call."""
+    from mypy import api  # which the environments of tox lack
+
     script = tmp_path_factory.mktemp("project") / "script.py"
     lines = [
         call.format(name) for call in CALLS.values() for name in ("'gcrypt.v2'", "'gcrypt.v9'")
