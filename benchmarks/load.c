@@ -4,7 +4,8 @@
  *     load echo|connect|broadcast plain|v1|v2 PORT PATH CONNECTIONS AMOUNT < commands
  *
  *   echo       CONNECTIONS sockets; each sends the message and waits for its echo, for AMOUNT seconds.
- *   connect    the same, but each opens a new socket for each echo and closes it behind.
+ *   connect    the same, but each opens a new socket for each echo and closes it behind; one more
+ *              socket is open all the time, as a server has others.
  *   broadcast  sends TRIGGER to the path /trigger/ AMOUNT times, and each time waits until all
  *              CONNECTIONS sockets have got a message.
  *
@@ -620,18 +621,19 @@ int main(int count, char **arguments) {
     Connection *sockets = calloc(connections + 1, sizeof *sockets);
     for (int i = 0; i < connections; i++)
         sockets[i] = (Connection){.profile = run.profile, .path = run.path};
-    Connection *trigger = &sockets[connections];
-    *trigger = (Connection){.profile = PLAIN, .path = "/trigger/", .compared = 1};
+    Connection *other = &sockets[connections]; /* the trigger, or the one that stays open */
+    *other = (Connection){.profile = run.profile, .path = run.path};
+    if (!connects) *other = (Connection){.profile = PLAIN, .path = "/trigger/", .compared = 1};
 
     on_open = count_open;
     on_message = on_closed = ignore;
     run.started = now();
-    int wanted = connects ? 0 : connections + !echoes;
-    for (int i = 0; i < wanted; i++) { /* a few at a time: a server's backlog is short */
+    int first = connects ? connections : 0, last = connections + !echoes;
+    for (int i = first; i < last; i++) { /* a few at a time: a server's backlog is short */
         start(&sockets[i]);
-        while (opened < i - 50) poll_until(run.started + 10 * TIMEOUT);
+        while (opened < i - first - 50) poll_until(run.started + 10 * TIMEOUT);
     }
-    while (opened < wanted) poll_until(run.started + 10 * TIMEOUT);
+    while (opened < last - first) poll_until(run.started + 10 * TIMEOUT);
     printf("{\"ready\": %.6f}\n", now() - run.started);
     fflush(stdout);
     if (!wait_for_line()) return 0;
@@ -654,7 +656,7 @@ int main(int count, char **arguments) {
         for (int round = 0; round < amount; round++) {
             double begun = now();
             missing = connections;
-            send_frame(trigger, TEXT, (const unsigned char *)text, strlen(text));
+            send_frame(other, TEXT, (const unsigned char *)text, strlen(text));
             while (missing > 0) poll_until(begun + TIMEOUT);
             note_latency(now() - begun);
             for (double until = now() + lag; now() < until;) poll_until(until + TIMEOUT);

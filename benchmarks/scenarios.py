@@ -41,14 +41,14 @@ class Scenario:
     contestants: tuple[Contestant, ...]
     measure: Callable[[Bench, Scenario, str, Contestant], Sample]
     connections: int = 50
-    amount: float = 1.5
+    amount: float = 1.2
     message: str = ""
     servers: tuple[str, ...] = ("daphne", "uvicorn")
     layer: str = "memory"
     options: tuple[str, ...] = ()
     watched: bool = False
     quick: bool = False
-    rounds: int = 7
+    rounds: int = 5
 
 
 # Messages
@@ -213,7 +213,7 @@ SCENARIOS: Final = (
         MEMBERS,
         broadcast,
         connections=1000,
-        amount=8,
+        amount=5,
         message=ANSWER,
         quick=True,
     ),
@@ -243,7 +243,7 @@ SCENARIOS: Final = (
         (PLAIN, V2, V2_CHANNEL),
         idle,
         connections=IDLE_CONNECTIONS,
-        rounds=3,
+        rounds=1,
     ),
     Scenario(
         "idle-redis",
@@ -252,7 +252,7 @@ SCENARIOS: Final = (
         idle,
         connections=80,
         layer="redis",
-        rounds=3,
+        rounds=1,
     ),
     Scenario(
         "client",
@@ -272,9 +272,9 @@ SCENARIOS: Final = (
             echo,
             connections=count,
             message=text(100),
-            rounds=3,
+            rounds=2,
         )
-        for count in (10, 500, 5000)
+        for count in (10, 500, 2000)
     ),
     *(
         Scenario(
@@ -284,7 +284,7 @@ SCENARIOS: Final = (
             echo,
             connections=10,
             message=text(size),
-            rounds=3,
+            rounds=2,
         )
         for label, size in SIZES.items()
         if size < 1 << 20
@@ -298,7 +298,7 @@ SCENARIOS: Final = (
             connections=2,
             message=text(mib << 20),
             servers=("uvicorn",),
-            rounds=3,
+            rounds=2,
         )
         for mib in (1, 5)
     ),
@@ -309,11 +309,11 @@ SCENARIOS: Final = (
             MEMBERS,
             broadcast,
             connections=count,
-            amount=max(4, 2000 // count),
+            amount=max(2, 1000 // count),
             message=ANSWER,
-            rounds=3,
+            rounds=2,
         )
-        for count in (1, 10, 100, 5000)
+        for count in (1, 10, 100, 2000)
     ),
     Scenario(
         "workers-2",
@@ -323,7 +323,7 @@ SCENARIOS: Final = (
         message=text(100),
         servers=("uvicorn",),
         options=("--workers", "2"),
-        rounds=3,
+        rounds=2,
     ),
 )
 

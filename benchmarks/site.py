@@ -88,7 +88,7 @@ class SealedEcho(EncryptedJsonConsumer, PlainEcho):
 
 
 class Fast(AsyncJsonWebsocketConsumer):
-    """With a JSON codec of the project's own, as docs/third-party.md shows."""
+    """With a JSON codec of the project's own, as docs/settings.md shows."""
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:

@@ -177,8 +177,7 @@ def main() -> None:
     chosen = [
         each
         for each in SCENARIOS
-        if (each.name in options.scenario or not options.scenario)
-        and (each.quick or not options.quick)
+        if (each.name in options.scenario if options.scenario else each.quick or not options.quick)
     ]
     results, about = measure(chosen, quick=options.quick), machine()
     print(report(results, about))

@@ -24,6 +24,7 @@ from gcrypt_channels.conf import problems
 from gcrypt_channels.keys import Keyring, resolve
 from tests.communicators import Communicator, EncryptedCommunicator
 from tests.reference import ml_kem
+from tests.wire import resolver as wire_resolver
 
 from .documents import ROOT, blocks
 
@@ -84,6 +85,23 @@ def application(document: Path) -> Any:
 def alice() -> User:
     user: User = User.objects.create_user("alice")
     return user
+
+
+async def test_a_json_codec_of_the_projects_own_is_used_and_guarded() -> None:
+    names = run(snippet(SETTINGS, "codecs.py"))
+
+    class Echo(names["FastConsumer"]):  # type: ignore[misc]
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            await self.send_json({"got": content, "by": type(content).__name__})
+
+    application = GcryptMiddleware(Echo.as_asgi(), resolver=wire_resolver)
+    client = EncryptedCommunicator(application, "/", resolver=wire_resolver)
+    assert await client.connect() == (True, None)
+    await client.send_to(text_data="123456789012345678901234567890")
+    assert await client.receive_json_from() == {"got": 123456789012345678901234567890, "by": "int"}
+    await client.send_to(text_data="NaN")
+    assert (await client.receive_output())["code"] == 4400
+    await client.disconnect()
 
 
 @pytest.mark.parametrize("document", [README, SETTINGS], ids=lambda document: document.name)

@@ -9,8 +9,10 @@ ML-KEM-768. See ``docs/protocol.md``, *gcrypt.v3*. Every failure that a peer's b
 from __future__ import annotations
 
 import struct
+from collections import deque
 from enum import IntEnum, auto
 from typing import Final, NamedTuple
+from weakref import ref
 
 from ..exceptions import DecryptionFailed, LocalError
 from .primitives import AesGcm, MlKem768Key, X25519Key, hkdf, mlkem768_encapsulate, sha256
@@ -73,13 +75,25 @@ NNHFS_PSK0: Final = Pattern(
 )
 
 
-class CipherState:
-    """A key and a counter, section 5.1. The key is never empty: a state is made with its key."""
+_MAX_CONTEXTS: Final = 1024
+"""Expanded AES keys that a process keeps for its connections: two for each that is busy."""
 
-    __slots__ = ("_aead", "_counter")
+# Weak references: nothing here keeps a key longer than its connection does.
+_expanded: Final[deque[ref[CipherState]]] = deque()
+
+
+class CipherState:
+    """A key and a counter, section 5.1. The key is never empty: a state is made with its key.
+
+    AES-GCM's expanded key takes 2.5 kB, so only the :data:`_MAX_CONTEXTS` states that last needed
+    one have it; the others make it anew (about 1 µs) when they are used.
+    """
+
+    __slots__ = ("__weakref__", "_aead", "_counter", "_key")
 
     def __init__(self, key: bytes) -> None:
-        self._aead = AesGcm(key)
+        self._key = key
+        self._aead: AesGcm | None = None
         self._counter = 0
 
     @property
@@ -92,7 +106,7 @@ class CipherState:
         counter = self._counter
         if counter == _MAX_NONCE:
             raise LocalError("nonces exhausted")
-        ciphertext = self._aead.seal(_pack_nonce(counter), plaintext, ad)
+        ciphertext = (self._aead or self._expand()).seal(_pack_nonce(counter), plaintext, ad)
         self._counter = counter + 1
         return ciphertext
 
@@ -101,14 +115,24 @@ class CipherState:
         counter = self._counter
         if counter == _MAX_NONCE:
             raise DecryptionFailed
-        plaintext = self._aead.open(_pack_nonce(counter), ciphertext, ad)
+        plaintext = (self._aead or self._expand()).open(_pack_nonce(counter), ciphertext, ad)
         self._counter = counter + 1
         return plaintext
 
     def rekey(self) -> None:
         """Replace the key by REKEY(k), sections 4.2 and 11.3. The counter goes on."""
-        sealed = self._aead.seal(_pack_nonce(_MAX_NONCE), bytes(_KEY_SIZE), b"")
-        self._aead = AesGcm(sealed[:_KEY_SIZE])
+        aead = self._aead or self._expand()
+        self._key = aead.seal(_pack_nonce(_MAX_NONCE), bytes(_KEY_SIZE), b"")[:_KEY_SIZE]
+        self._aead = None
+
+    def _expand(self) -> AesGcm:
+        aead = self._aead = AesGcm(self._key)
+        _expanded.append(ref(self))
+        if len(_expanded) > _MAX_CONTEXTS:
+            oldest = _expanded.popleft()()
+            if oldest is not None:
+                oldest._aead = None
+        return aead
 
 
 class SymmetricState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from typing import Any
 
 import pytest
@@ -372,3 +373,26 @@ def test_no_key_shows_in_a_repr(pattern: Pattern) -> None:
     assert "kkkk" not in repr(state) + repr(CipherState(b"k" * 32)) + repr(
         SymmetricState(pattern.name)
     )
+
+
+def test_more_directions_than_have_an_expanded_key_stay_in_step() -> None:
+    """AES-GCM's expanded keys are dropped and made anew, and nobody can tell."""
+    keys = [number.to_bytes(32, "big") for number in range(1500)]
+    senders, receivers = map(CipherState, keys), map(CipherState, keys)
+    pairs = list(zip(senders, receivers, strict=True))
+    for turn in range(2):
+        sealed = [sender.encrypt_with_ad(b"", b"text") for sender, _ in pairs]
+        opened = [
+            receiver.decrypt_with_ad(b"", each)
+            for (_, receiver), each in zip(pairs, sealed, strict=True)
+        ]
+        assert opened == [b"text"] * 1500
+        assert {sender.counter for sender, _ in pairs} == {turn + 1}
+
+
+def test_no_key_outlives_its_state() -> None:
+    state = CipherState(bytes(32))
+    state.encrypt_with_ad(b"", b"")
+    gone = weakref.ref(state)
+    del state
+    assert gone() is None
