@@ -203,7 +203,7 @@ class GcryptMiddleware:
         connection.seals = self.seal_outbound
         await current_hub().join_user(connection)
         connection.start()
-        await _send_signal(connection_opened, connection)
+        await _send_signal(connection_opened, connection, handshake=connection.handshake_time)
         inner_scope = _inner_scope(scope, connection, subprotocols)
         await connection.run(self.inner(inner_scope, connection.receive, connection.send))
 
@@ -275,7 +275,8 @@ async def _forget(connection: Connection) -> None:
     """
     await current_hub().discard(connection)
     ended = connection_closed if connection.started else connection_refused
-    await _send_signal(ended, connection, code=connection.close_code)
+    more = {"code": connection.close_code, "forged": connection.forged}
+    await _send_signal(ended, connection, **more)
 
 
 async def _send_signal(signal: Signal, connection: Connection, **more: Any) -> None:
@@ -315,7 +316,12 @@ async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
         await _refuse(patch_daphne_send(send), path, None, offered, code, reason)
         return
     await connection_refused.asend_robust(
-        GcryptMiddleware, profile="", path=path, user_id="", code=ServiceRestart.code
+        GcryptMiddleware,
+        profile="",
+        path=path,
+        user_id="",
+        code=ServiceRestart.code,
+        forged=False,
     )
 
 
@@ -332,5 +338,10 @@ async def _refuse(
     told = reason if profile == V1 else ""
     await send({"type": "websocket.close", "code": code, "reason": told})
     await connection_refused.asend_robust(
-        GcryptMiddleware, profile=profile or "", path=path, user_id="", code=code
+        GcryptMiddleware,
+        profile=profile or "",
+        path=path,
+        user_id="",
+        code=code,
+        forged=False,
     )

@@ -7,7 +7,11 @@ class ``GcryptMiddleware``. Receivers get these keyword arguments, none of which
 * ``profile``: ``"gcrypt.v3"``, ``"gcrypt.v2"``, ``"gcrypt.v1"``, or ``""`` when none was agreed on;
 * ``path``: the path of the WebSocket's URL;
 * ``user_id``: the primary key of the logged-in user as a string, ``""`` for nobody;
-* ``code``: the WebSocket close code as an ``int``; not with ``connection_opened``.
+* ``handshake``: seconds that the client took to prove its key, as a ``float``; with
+  ``connection_opened`` alone, and 0 for ``gcrypt.v1``;
+* ``code``: the WebSocket close code as an ``int``; not with ``connection_opened``;
+* ``forged``: true if it ended because a frame did not open: the client does not hold the key, or
+  the frame was changed on its way; not with ``connection_opened``.
 
 A receiver that raises is logged by Django and harms nothing. Write it as ``async def``: the
 connection waits for its receivers, and Django calls a synchronous one in a thread.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import json
 import re
 from itertools import chain
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_every_signal_and_metric_is_documented(monkeypatch: pytest.MonkeyPatch) 
     ]
     assert metrics
     assert {*names, *metrics} <= names_in_code(SETTINGS)
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    dashboard = json.loads(read("docs/grafana-dashboard.json"))
+    shown = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    documented = {cells[0].strip("`") for cells in rows(SETTINGS, columns=1)}
+    metrics = {each for each in documented if each.startswith("gcrypt_") and "." not in each}
+    assert set(re.findall(r"gcrypt_\w+", shown.replace("_bucket", ""))) == metrics
+    assert all(panel["description"] for panel in dashboard["panels"])
 
 
 def test_every_close_code_is_documented() -> None:

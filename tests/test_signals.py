@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
@@ -87,8 +88,16 @@ async def handshake(client: Client, psk: bytes) -> SecureSession:
     return session
 
 
-def facts(profile: str = "gcrypt.v2", user_id: str = "", **code: int) -> dict[str, Any]:
-    return {"profile": profile, "path": "/ws/", "user_id": user_id, **code}
+def opened(profile: str = "gcrypt.v2", user_id: str = "") -> dict[str, Any]:
+    handshake = 0.0 if profile == "gcrypt.v1" else ANY
+    return {"profile": profile, "path": "/ws/", "user_id": user_id, "handshake": handshake}
+
+
+def ended(
+    profile: str = "gcrypt.v2", user_id: str = "", *, code: int, forged: bool = False
+) -> dict[str, Any]:
+    facts = {"profile": profile, "path": "/ws/", "user_id": user_id}
+    return {**facts, "code": code, "forged": forged}
 
 
 async def test_a_connection_is_opened_once_and_closed_once_with_the_code_of_the_application(
@@ -101,8 +110,8 @@ async def test_a_connection_is_opened_once_and_closed_once_with_the_code_of_the_
     await client.send_to(bytes_data=session.seal('{"code": 4321}')[0])
     await client.wait()
     assert told == [
-        ("opened", facts(user_id="7")),
-        ("closed", facts(user_id="7", code=4321)),
+        ("opened", opened(user_id="7")),
+        ("closed", ended(user_id="7", code=4321)),
     ]
 
 
@@ -111,8 +120,8 @@ async def test_the_close_code_of_a_client_is_told(told: list[Any]) -> None:
     await client.connect()
     await client.left()
     assert told == [
-        ("opened", facts("gcrypt.v1")),
-        ("closed", facts("gcrypt.v1", code=1001)),
+        ("opened", opened("gcrypt.v1")),
+        ("closed", ended("gcrypt.v1", code=1001)),
     ]
 
 
@@ -125,7 +134,7 @@ async def test_the_code_of_an_authenticated_close_counts_before_that_of_the_sock
     session.receive(await client.receive_from())
     await client.send_to(bytes_data=session.seal_close(3000, "done")[0])
     await client.left()
-    assert told[1] == ("closed", facts(code=3000))
+    assert told[1] == ("closed", ended(code=3000))
 
 
 async def test_an_invalid_frame_is_told_as_4400(told: list[Any]) -> None:
@@ -133,7 +142,7 @@ async def test_an_invalid_frame_is_told_as_4400(told: list[Any]) -> None:
     await client.connect()
     await client.send_to(text_data="{}")
     await client.wait()
-    assert told[1] == ("closed", facts("gcrypt.v1", code=4400))
+    assert told[1] == ("closed", ended("gcrypt.v1", code=4400))
 
 
 async def test_a_client_without_a_profile_is_refused_without_being_opened(
@@ -142,14 +151,14 @@ async def test_a_client_without_a_profile_is_refused_without_being_opened(
     client = Client(application(profiles=["gcrypt.v2"]), "gcrypt.v1")
     await client.connect()
     await client.wait()
-    assert told == [("refused", facts("", code=4406))]
+    assert told == [("refused", ended("", code=4406))]
 
 
 async def test_a_client_without_a_key_is_refused(told: list[Any]) -> None:
     client = Client(application(resolver=lambda scope: None), "gcrypt.v2")
     await client.connect()
     await client.wait()
-    assert told == [("refused", facts(code=4401))]
+    assert told == [("refused", ended(code=4401))]
 
 
 async def test_a_client_with_the_wrong_key_is_refused(told: list[Any]) -> None:
@@ -158,7 +167,7 @@ async def test_a_client_with_the_wrong_key_is_refused(told: list[Any]) -> None:
     await client.receive_from()
     await client.send_to(bytes_data=b"\x02" + bytes(48))
     await client.wait()
-    assert told == [("refused", facts(code=4400))]
+    assert told == [("refused", ended(code=4400, forged=True))]
 
 
 async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with_1006(
@@ -168,7 +177,7 @@ async def test_a_client_that_leaves_during_the_handshake_is_told_as_refused_with
     await client.connect()
     await client.receive_from()
     await client.left()
-    assert told == [("refused", facts(code=1006))]
+    assert told == [("refused", ended(code=1006))]
 
 
 async def test_a_mistake_of_the_project_refuses_the_client_with_1011(told: list[Any]) -> None:
@@ -180,7 +189,7 @@ async def test_a_mistake_of_the_project_refuses_the_client_with_1011(told: list[
     assert (closed["type"], closed["code"]) == ("websocket.close", 1011)
     with pytest.raises(ImproperlyConfigured, match="without session_keys"):
         await client.wait()
-    assert told == [("refused", facts(code=1011))]
+    assert told == [("refused", ended(code=1011))]
 
 
 @pytest.fixture

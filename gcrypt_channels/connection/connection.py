@@ -14,7 +14,7 @@ from typing import Concatenate, Final, ParamSpec, Protocol, cast
 
 from ..asynctasks import CANCEL_INTERVAL, start_task
 from ..crypto.psk import SessionKey
-from ..exceptions import HandshakeTimeout, LocalError, ProtocolError
+from ..exceptions import DecryptionFailed, HandshakeTimeout, LocalError, ProtocolError
 from ..outbox import Event, Outbox, Outgoing, Send, as_event
 from ..protocol.classic import ClassicSession
 from ..protocol.events import Bytes, Closed, HandshakeDone, Text
@@ -85,6 +85,8 @@ class Connection:
         closed: whether the end has begun; nothing is delivered in either direction any more.
         close_code: the code that it ended with; 1006 until then.
         authentic: whether the end was told under encryption, by either side.
+        forged: whether it ended over a frame that its key did not open.
+        handshake_time: seconds from HELLO to the client's reply; 0 until then.
         loop: the event loop that the connection lives on.
         ends_itself: whether the application is sure to return behind the end.
         forgotten: the task that :meth:`on_closed` has started.
@@ -113,8 +115,10 @@ class Connection:
         "close_code",
         "closed",
         "ends_itself",
+        "forged",
         "forgotten",
         "groups",
+        "handshake_time",
         "inbox",
         "login",
         "loop",
@@ -165,6 +169,8 @@ class Connection:
         self.closed = False
         self.close_code = 1006
         self.authentic = False
+        self.forged = False
+        self.handshake_time = 0.0
         self.loop = asyncio.get_running_loop()
         self.ends_itself = False
         self.forgotten: asyncio.Task[None] | None = None
@@ -271,11 +277,13 @@ class Connection:
         took too long.
         """
         await self._written(self._outbox.put_made(self._greeting))
+        started = self.loop.time()
         timer = self.loop.call_later(timeout, self.fail, HandshakeTimeout())
         try:
             event = await self.inbox.get()
         finally:
             timer.cancel()
+        self.handshake_time = self.loop.time() - started
         done: HandshakeDone | None = event.get("handshake")
         return done
 
@@ -288,6 +296,7 @@ class Connection:
         """End the connection over ``error``: one close code; the log alone tells the ``cause``."""
         if not self.closed:
             logger.warning("%r: closed with %d: %s.", self.path, error.code, cause or error.reason)
+            self.forged = isinstance(error, DecryptionFailed)
             self.abort(error.code, error.reason)
 
     def end(self, code: int, reason: str = "") -> None:
@@ -325,10 +334,15 @@ class Connection:
 
     # The hub
 
-    def push(self, group: str, text: str, size: int) -> None:
-        """Seal and send a group message of ``size`` bytes without ever waiting for this client."""
-        if not self.closed and not self._backlog.push(group, text, size):
-            self._tell_consumers(group, 1)
+    def push(self, group: str, text: str, size: int) -> bool:
+        """Seal and send a group message of ``size`` bytes without ever waiting for this client.
+
+        False if it is dropped, which the client is told.
+        """
+        if self.closed or self._backlog.push(group, text, size):
+            return True
+        self._tell_consumers(group, 1)
+        return False
 
     def deliver(self, group: str, event: Event) -> None:
         """Give the application a group's event, in its turn among those from the socket."""

@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from channels.layers import channel_layers
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..exceptions import HandshakeTimeout, InvalidFrame, NoProfile, NoSessionKey
 from ..hub.hub import hubs
 from ..layers import SealedChannelLayer
+from ..protocol.profiles import V1
 from ..signals import connection_closed, connection_opened, connection_refused
 
+_HANDSHAKE_FAILURES = {InvalidFrame.code, HandshakeTimeout.code, 1006}
 _OWN_CODES = {each.code for each in (InvalidFrame, NoSessionKey, NoProfile, HandshakeTimeout)}
 
 
@@ -71,17 +73,41 @@ class _Metrics:
             ["profile", "code"],
             registry=registry,
         )
+        self._handshake = Histogram(
+            "gcrypt_handshake_seconds",
+            "Seconds that clients took to prove that they hold their key",
+            ["profile"],
+            registry=registry,
+        )
+        self._forged = Counter(
+            "gcrypt_handshakes_forged",
+            "Handshakes whose reply was not made with the session's key, or was changed on its way",
+            ["profile"],
+            registry=registry,
+        )
+        self._failed = Counter(
+            "gcrypt_handshakes_failed",
+            "Handshakes that failed otherwise: garbled, for another request, too late, or left",
+            ["profile"],
+            registry=registry,
+        )
 
-    async def opened(self, *, profile: str, **arguments: Any) -> None:
+    async def opened(self, *, profile: str, handshake: float, **arguments: Any) -> None:
         self._open.labels(profile).inc()
         self._opened.labels(profile).inc()
+        if profile != V1:
+            self._handshake.labels(profile).observe(handshake)
 
     async def closed(self, *, profile: str, code: int, **arguments: Any) -> None:
         self._open.labels(profile).dec()
         self._closed.labels(profile, _label(code)).inc()
 
-    async def refused(self, *, profile: str, code: int, **arguments: Any) -> None:
+    async def refused(self, *, profile: str, code: int, forged: bool, **arguments: Any) -> None:
         self._refused.labels(profile, _label(code)).inc()
+        if forged:
+            self._forged.labels(profile).inc()
+        elif code in _HANDSHAKE_FAILURES:
+            self._failed.labels(profile).inc()
 
 
 def _label(code: int) -> str:
@@ -99,6 +125,22 @@ class _HubMetrics(Collector):
             for layer in list(channel_layers.backends.values())
             if isinstance(layer, SealedChannelLayer)
         ]
+        subscribed = [up for hub in found if (up := hub.status().layer_up) is not None]
+        yield GaugeMetricFamily(
+            "gcrypt_layer_up",
+            "Whether this process receives from the channel layer; absent without connections",
+            min(subscribed) if subscribed else None,
+        )
+        yield CounterMetricFamily(
+            "gcrypt_revocations",
+            "Connections that were closed because their login had ended",
+            sum(hub.members.revoked for hub in found),
+        )
+        yield CounterMetricFamily(
+            "gcrypt_backlog_drops",
+            "Group messages that were not sent to clients that read too slowly",
+            sum(hub.backlog_drops for hub in found),
+        )
         yield GaugeMetricFamily(
             "gcrypt_group_members",
             "Memberships of connections in groups",

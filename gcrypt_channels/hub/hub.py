@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from channels.layers import channel_layers, get_channel_layer
 
@@ -55,6 +55,20 @@ MAX_LEFT: Final = 10_000
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
+class HubStatus(NamedTuple):
+    """How one hub does.
+
+    ``layer_up`` and ``probe_age``, in seconds since the last probe of the channel layer came back,
+    are ``None`` while the hub has no connection or the project no channel layer.
+    """
+
+    layer_up: bool | None
+    probe_age: float | None
+    sweep_failures: int
+    connections: int
+    draining: bool
+
+
 class Hub:
     """The members of one event loop, and what is delivered to them.
 
@@ -62,6 +76,7 @@ class Hub:
         members: the live connections.
         dropped: how many layer messages were forged, replayed, stale, foreign or garbled.
         lost: how many group messages are known not to have arrived.
+        backlog_drops: how many group messages were not sent to clients that read too slowly.
         serving: the tasks that serve one WebSocket each, with the server's ``send``.
         draining: whether the process is about to stop and takes no connections any more.
     """
@@ -70,6 +85,7 @@ class Hub:
         self.members = Members()
         self.dropped = 0
         self.lost = 0
+        self.backlog_drops = 0
         self.serving: dict[asyncio.Task[Any], Send] = {}
         self.draining = False
         self._drop_logged_at = -DROP_LOG_INTERVAL
@@ -83,6 +99,17 @@ class Hub:
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
         self._tasks: Tasks | None = None
+
+    def status(self) -> HubStatus:
+        """How the hub does; may be called from any thread."""
+        subscription, tasks = self._subscription, self._tasks
+        return HubStatus(
+            layer_up=None if subscription is None else subscription.up,
+            probe_age=None if subscription is None else time.monotonic() - subscription.probed_at,
+            sweep_failures=0 if tasks is None else tasks.sweep.failures,
+            connections=len(self.members.connections),
+            draining=self.draining,
+        )
 
     # Connections
 
@@ -270,7 +297,7 @@ class Hub:
             group, text, size, members = self._broadcasts[0]
             for connection in members:
                 if group in connection.groups:  # it may have left since the last burst
-                    connection.push(group, text, size)
+                    self.backlog_drops += not connection.push(group, text, size)
                 left -= 1
                 if not left:
                     self._broadcasting = True

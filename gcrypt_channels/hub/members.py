@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..connection.connection import Connection
+from ..exceptions import NoSessionKey
 
 MAX_HANDSHAKES: Final = 100
 """Connections of one session that may shake hands at a time; each costs tens of kB."""
@@ -30,6 +31,7 @@ class Members:
         by_session: by ``session_id``.
         by_user: by ``user_id``.
         by_group: by group.
+        revoked: how many connections were closed because their login had ended.
         shaking_hands: those of a session that have not proved to hold its key, by ``session_id``.
     """
 
@@ -38,6 +40,7 @@ class Members:
         self.by_session: dict[str, set[Connection]] = {}
         self.by_user: dict[str, set[Connection]] = {}
         self.by_group: dict[str, GroupMembers] = {}
+        self.revoked = 0
         self.shaking_hands: dict[str, set[Connection]] = {}
 
     def add(self, connection: Connection) -> bool:
@@ -65,6 +68,12 @@ class Members:
         _remove(self.by_session, connection.session_id, connection)
         _remove(self.by_user, connection.user_id, connection)
         return emptied
+
+    def revoke(self, connection: Connection, reason: str) -> None:
+        """Close a connection whose login has ended."""
+        if not connection.closed:
+            self.revoked += 1
+            connection.abort(NoSessionKey.code, reason)
 
     def join(self, connection: Connection, group: str, now: int) -> bool:
         """Make a connection a member at the time ``now`` (ns); tell whether it is the first."""

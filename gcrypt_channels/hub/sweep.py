@@ -15,7 +15,7 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 
 from ..connection.connection import Connection
-from ..exceptions import NoSessionKey, TryAgainLater
+from ..exceptions import TryAgainLater
 from ..sessions.login import BATCH_SIZE, Login, find_ended_logins
 from .members import Members
 
@@ -63,7 +63,7 @@ class Sweep:
         """
         connections = {each for each in self._members.connections if each.login.verifiable}
         try:
-            await _close_ended(connections)
+            await self._close_ended(connections)
         except Exception:
             self.failures += is_periodic
             logger.exception("Sessions could not be looked up (%d in a row).", self.failures)
@@ -90,7 +90,7 @@ class Sweep:
 
     async def _look_up(self, suspects: set[Connection]) -> None:
         try:
-            await _close_ended(suspects)
+            await self._close_ended(suspects)
             self._retry_logged = False
         except Exception as error:  # noqa: BLE001 - stores raise what they like
             if not self._retry_logged:
@@ -99,15 +99,14 @@ class Sweep:
             await asyncio.sleep(RETRY_DELAY)
             self.recheck_soon(suspects & self._members.connections)
 
-
-async def _close_ended(connections: Iterable[Connection]) -> None:
-    by_login: defaultdict[Login, list[Connection]] = defaultdict(list)
-    for connection in connections:
-        by_login[connection.login].append(connection)
-    logins = list(by_login)
-    for start in range(0, len(logins), BATCH_SIZE):
-        batch = logins[start : start + BATCH_SIZE]
-        look_up = database_sync_to_async(find_ended_logins)(batch)
-        for login in await asyncio.wait_for(look_up, LOOKUP_TIMEOUT):
-            for connection in by_login[login]:
-                connection.abort(NoSessionKey.code, "session ended")
+    async def _close_ended(self, connections: Iterable[Connection]) -> None:
+        by_login: defaultdict[Login, list[Connection]] = defaultdict(list)
+        for connection in connections:
+            by_login[connection.login].append(connection)
+        logins = list(by_login)
+        for start in range(0, len(logins), BATCH_SIZE):
+            batch = logins[start : start + BATCH_SIZE]
+            look_up = database_sync_to_async(find_ended_logins)(batch)
+            for login in await asyncio.wait_for(look_up, LOOKUP_TIMEOUT):
+                for connection in by_login[login]:
+                    self._members.revoke(connection, "session ended")

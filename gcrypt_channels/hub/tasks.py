@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from ..conf import conf
-from ..exceptions import NoSessionKey
 from .members import Members
 from .sweep import Sweep
 
@@ -65,7 +64,7 @@ class Tasks:
         for index, ended in ((by_session, message["sessions"]), (by_user, message["users"])):
             for subject, reason in ended.items():
                 for connection in list(index.get(subject, ())):
-                    connection.abort(NoSessionKey.code, reason)
+                    self._members.revoke(connection, reason)
         for user_id in message["recheck"]:
             self.sweep.recheck_soon(by_user.get(user_id, ()))
 

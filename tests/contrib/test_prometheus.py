@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,14 +10,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware, broadcast
 from gcrypt_channels.contrib import prometheus
+from gcrypt_channels.exceptions import TryAgainLater
+from gcrypt_channels.hub.hub import current_hub
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.layers.envelope import MessageKind, layer_group
 from gcrypt_channels.layers.sender import current_sender
+from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.profiles import Profile, secure_profiles
 from gcrypt_channels.signals import connection_closed, connection_opened, connection_refused
 from tests.channel_layers import core, sealed
 from tests.communicators import Communicator
+from tests.proxy import flip_bit
 from tests.servers import Redis
+from tests.wire import KEYRING, Wire, resolver
 
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,6 +84,83 @@ async def test_a_failed_handshake_counts_as_refused_alone(
     await stranger.wait()
     assert value(registry, "_refused_total", profile=profile, code="4400") == 1
     assert value(registry, "_opened_total", profile=profile) is None
+
+
+async def test_a_forged_handshake_is_not_counted_with_those_that_failed(
+    registry: CollectorRegistry,
+) -> None:
+    forged, left = (Wire(GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)) for _ in range(2))
+    await forged.until(2)
+    forged.client.receive(forged.sent[1]["bytes"])
+    psk = KEYRING.session_keys[0].psk
+    reply = forged.client.reply(psk, (), Binding(("gcrypt.v2",), "testserver", "/"))
+    forged.put_frames([flip_bit(reply, -1)])
+    await forged.end()
+    await left.until(2)
+    left.leave()
+    await left.end()
+    samples = {
+        cause: registry.get_sample_value(
+            f"gcrypt_handshakes_{cause}_total", {"profile": "gcrypt.v2"}
+        )
+        for cause in ("forged", "failed")
+    }
+    assert samples == {"forged": 1, "failed": 1}
+    assert value(registry, "_refused_total", profile="gcrypt.v2", code="4400") == 1
+
+
+async def test_the_time_of_a_handshake_is_observed(registry: CollectorRegistry) -> None:
+    server = Wire(GcryptMiddleware(Consumer.as_asgi(), resolver=resolver))
+    await server.open()
+    count = "gcrypt_handshake_seconds_count"
+    assert registry.get_sample_value(count, {"profile": "gcrypt.v2"}) == 1
+    server.leave()
+    await server.end()
+    classic = client("gcrypt.v1")
+    await classic.connect()
+    await classic.disconnect()
+    assert registry.get_sample_value(count, {"profile": "gcrypt.v1"}) is None
+
+
+async def test_the_layer_is_up_while_this_process_receives_from_it(
+    registry: CollectorRegistry, settings: Any, redis: Redis
+) -> None:
+    assert registry.get_sample_value("gcrypt_layer_up") is None
+    with Redis() as own:
+        settings.CHANNEL_LAYERS = {"default": core(own.url)}
+        visitor = client()
+        await visitor.connect()
+        assert registry.get_sample_value("gcrypt_layer_up") == 1
+        own.kill()
+        with pytest.raises(TryAgainLater):
+            await current_hub().join(next(iter(current_hub().members.connections)), "hall")
+        assert registry.get_sample_value("gcrypt_layer_up") == 0
+    await visitor.disconnect()
+
+
+async def test_a_revocation_is_counted_once(registry: CollectorRegistry) -> None:
+    visitor = client()
+    await visitor.connect()
+    [connection] = current_hub().members.connections
+    for _ in range(2):
+        current_hub().members.revoke(connection, "logged out")
+    await visitor.wait()
+    assert registry.get_sample_value("gcrypt_revocations_total") == 1
+
+
+async def test_a_message_that_a_slow_client_does_not_get_is_counted(
+    registry: CollectorRegistry, settings: Any
+) -> None:
+    settings.GCRYPT = {"PROFILES": ["gcrypt.v2"], "BACKLOG_SIZE": 1024}
+    server, reads = Wire(GcryptMiddleware(Consumer.as_asgi(), resolver=resolver)), asyncio.Event()
+    await server.open()
+    server.before = reads.wait  # type: ignore[assignment]
+    for number in range(6):  # one is being sent, and four of 256 bytes may wait
+        await broadcast("room", number)
+    assert registry.get_sample_value("gcrypt_backlog_drops_total") == 2
+    reads.set()
+    server.leave()
+    await server.end()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ DEADLINE = 20.0  # seconds; only a failing test waits as long
 class Member:
     """Stands in for a connection: records what the hub hands it."""
 
+    closed = False
+
     def __init__(self, session_id: str = "", user_id: str = "") -> None:
         self.session_id = session_id
         self.user_id = user_id
@@ -39,8 +41,9 @@ class Member:
         self.got: list[tuple[Any, ...]] = []
         self._arrived = asyncio.Event()
 
-    def push(self, group: str, text: str, size: int) -> None:
+    def push(self, group: str, text: str, size: int) -> bool:
         self._record("push", group, text, size)
+        return True
 
     def deliver(self, group: str, event: dict[str, Any]) -> None:
         self._record("deliver", group, event)

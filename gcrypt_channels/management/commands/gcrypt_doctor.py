@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.checks import ERROR, INFO, WARNING, CheckMessage
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from gcrypt_channels.doctor import examine
 
@@ -17,9 +17,16 @@ class Command(BaseCommand):
     )
     requires_system_checks = ()  # the doctor runs those of this package itself
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--probe",
+            metavar="URL",
+            help="also ask a running process, by the URL of gcrypt_channels.health.health",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         errors = 0
-        for message in examine():
+        for message in examine(probe=options["probe"]):
             if not message.is_silenced():
                 self._print(message)
                 errors += message.is_serious()
