@@ -106,7 +106,11 @@ const contestants = {
 /** Connect the contestant that needs it. */
 globalThis.prepare = (key) =>
   new Promise((resolve, reject) => {
-    socket = new EncryptedWebSocket("ws://localhost/", [], { profile: "gcrypt.v2", WebSocket: Loop, key });
+    socket = new EncryptedWebSocket("ws://localhost/", [], {
+      profile: "gcrypt.v2",
+      WebSocket: Loop,
+      key,
+    });
     socket.onopen = resolve;
     socket.onerror = ({ error }) => reject(error);
   });
