@@ -88,9 +88,9 @@ def alice() -> User:
 
 
 async def test_a_json_codec_of_the_projects_own_is_used_and_guarded() -> None:
-    names = run(snippet(SETTINGS, "codecs.py"))
+    consumer: Any = run(snippet(SETTINGS, "codecs.py"))["FastConsumer"]
 
-    class Echo(names["FastConsumer"]):  # type: ignore[misc]
+    class Echo(consumer):  # type: ignore[misc]
         async def receive_json(self, content: Any, **kwargs: Any) -> None:
             await self.send_json({"got": content, "by": type(content).__name__})
 
