@@ -57,14 +57,19 @@ KEYRING = Keyring.derive("the wire")
 FLOOD = 64 * 1024  # characters of each message of a flood
 
 
+def print_line(line: str) -> None:
+    """Print a line at once: consumers and receivers print from several threads."""
+    os.write(1, f"{line}\n".encode())
+
+
 def say(word: str, consumer: Any, **more: Any) -> None:
     room = consumer.scope["url_route"]["kwargs"].get("room", "")
-    print(word, ascii(room), json.dumps(more), flush=True)
+    print_line(f"{word} {room!a} {json.dumps(more)}")
 
 
 @receiver(connection_closed)
 def on_closed(path: str, **kwargs: Any) -> None:
-    print("CLOSED", ascii(path), flush=True)
+    print_line(f"CLOSED {path!a}")
 
 
 class Room(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
