@@ -1,0 +1,227 @@
+"""Clients of the harness: our own, and one whose cryptography is the noiseprotocol package's.
+
+Each connects again whenever its connection has ended, and keeps one `Ear` per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from http.cookiejar import CookieJar
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+import websockets
+from websockets.typing import Subprotocol
+
+from gcrypt_channels.client import connect
+from gcrypt_channels.crypto.psk import SessionKey
+from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
+from tests.faults.ledger import Ear
+from tests.reference.noise_peer import NoisePeer
+
+HTTP_TIMEOUT = 10.0
+PAUSE = 0.2
+"""Seconds from the end of a connection to the next attempt."""
+
+TEXT, CONTROL = 0x10, 0x12
+GROUP = "room"
+
+
+class Browser:
+    """The cookies of one login on one worker."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._cookies = CookieJar()
+        self._opener = build_opener(HTTPCookieProcessor(self._cookies))
+
+    @property
+    def cookie(self) -> str:
+        return "; ".join(f"{each.name}={each.value}" for each in self._cookies)
+
+    async def enter(self, user: str) -> None:
+        await asyncio.to_thread(self._post, "/enter/", user=user)
+
+    async def leave(self) -> None:
+        await asyncio.to_thread(self._post, "/leave/")
+
+    async def fetch_key(self) -> SessionKey:
+        answer = json.loads(await asyncio.to_thread(self._post, "/gcrypt/key/"))["session"]
+        psk = base64.urlsafe_b64decode(answer["psk"] + "=")
+        return SessionKey(kid=bytes.fromhex(answer["kid"]), psk=psk)
+
+    def _post(self, path: str, **fields: str) -> bytes:
+        tokens = {each.name: each.value or "" for each in self._cookies}
+        headers = {"X-CSRFToken": tokens.get("csrftoken", "")}
+        request = Request(self.url + path, urlencode(fields).encode(), headers)
+        with closing(self._opener.open(request, timeout=HTTP_TIMEOUT)) as answer:
+            body: bytes = answer.read()
+        return body
+
+
+Filter = Callable[[Ear, object], None]
+"""Notes a message that came; a planted fault notes something else."""
+
+
+def note(ear: Ear, content: object) -> None:
+    ear.hear(content)
+
+
+class Client:
+    """Stays connected to one worker.
+
+    Attributes:
+        ears: its connections.
+        ends: how its connections and attempts ended, by close code or by error, where a close code
+            without authentication has a question mark.
+        latest: the highest number heard.
+        heard_at: when the first message that was published behind the end of the fault came.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        browser: Browser,
+        *,
+        on_news: Callable[[], None],
+        stay: int | None = None,
+        note: Filter = note,
+    ) -> None:
+        """`stay`: after so many messages it closes and connects again."""
+        self.url = url
+        self.browser = browser
+        self.ears: list[Ear] = []
+        self.ends: Counter[str] = Counter()
+        self.heard: list[tuple[int, float]] = []
+        self.is_open = False
+        self._on_news = on_news
+        self._stay = stay
+        self._note = note
+
+    async def run(self) -> None:
+        """Connect again and again, until cancelled."""
+        while True:
+            began = time.monotonic()
+            try:
+                await self._converse(began)
+                self.ends["left"] += 1
+                continue
+            except ConnectionClosed as error:
+                self.ends[f"{error.code}{'' if error.authentic else '?'}"] += 1
+            except (GcryptError, OSError, asyncio.TimeoutError) as error:
+                self.ends[_name(error)] += 1
+            except websockets.WebSocketException as error:
+                self.ends[type(error).__name__] += 1
+            finally:
+                self.is_open = False
+                self._on_news()
+            await asyncio.sleep(PAUSE)
+
+    async def _converse(self, began: float) -> None:
+        raise NotImplementedError
+
+    def _opened(self, began: float) -> Ear:
+        ear = Ear(began, time.monotonic())
+        self.ears.append(ear)
+        self.is_open = True
+        self._on_news()
+        return ear
+
+    def _hear(self, ear: Ear, content: Any) -> None:
+        self._note(ear, content)
+        if isinstance(content, list) and content:
+            self.heard.append((content[0], time.monotonic()))
+        self._on_news()
+
+    def _has_stayed(self, count: int) -> bool:
+        return self._stay is not None and count >= self._stay
+
+
+class OurClient(Client):
+    async def _converse(self, began: float) -> None:
+        key = await self.browser.fetch_key()
+        gaps: list[int] = []
+        async with connect(
+            self.url.replace("http", "ws") + "/ws/",
+            kid=key.kid,
+            psk=key.psk,
+            key_source=self.browser.fetch_key,
+            origin=self.url,
+            additional_headers={"Cookie": self.browser.cookie},
+            on_gap=lambda _, missed: gaps.append(missed),
+        ) as socket:
+            ear = self._opened(began)
+            count = 0
+            while not self._has_stayed(count):
+                content = await socket.receive_json()
+                while gaps:
+                    ear.tell(gaps.pop(0))
+                self._hear(ear, content)
+                count += 1
+
+
+class Peer(Client):
+    """Written from ``docs/protocol.md`` alone, for `gcrypt.v2`."""
+
+    async def _converse(self, began: float) -> None:
+        key = await self.browser.fetch_key()
+        offered = ["gcrypt.v2", f"gcrypt.kid.{key.kid.hex()}"]
+        async with websockets.connect(
+            self.url.replace("http", "ws") + "/ws/",
+            subprotocols=[Subprotocol(each) for each in offered],
+            origin=websockets.Origin(self.url),
+            additional_headers={"Cookie": self.browser.cookie},
+            max_size=None,
+        ) as socket:
+            try:
+                await self._exchange(socket, key, offered, began)
+            except websockets.ConnectionClosed as error:
+                code = error.rcvd.code if error.rcvd else 1006
+                raise ConnectionClosed(code) from None
+
+    async def _exchange(
+        self, socket: Any, key: SessionKey, offered: list[str], began: float
+    ) -> None:
+        hello = await asyncio.wait_for(socket.recv(), HTTP_TIMEOUT)
+        assert hello[:9] == b"\x01" + key.kid
+        noise = NoisePeer(initiator=False, psk=key.psk, prologue=b"gcrypt.v2" + key.kid)
+        noise.read_handshake(hello[9:])
+        host = urlsplit(self.url).hostname
+        reply = {
+            "subprotocols": [],
+            "max_message": 1_048_576,
+            "offered": offered,
+            "host": host,
+            "target": "/ws/",
+        }
+        await socket.send(b"\x02" + noise.write_handshake(json.dumps(reply).encode()))
+        ear: Ear | None = None
+        count = 0
+        while not self._has_stayed(count):
+            first, plaintext = noise.open(await socket.recv())
+            value = json.loads(plaintext)
+            if first == TEXT:
+                assert ear is not None
+                self._hear(ear, value)
+                count += 1
+            elif value["type"] == "accept":
+                ear = self._opened(began)
+            elif value["type"] == "gap":
+                assert ear is not None
+                assert value["group"] == GROUP
+                ear.tell(value["missed"])
+            elif value["type"] == "close":
+                await socket.send(noise.seal(CONTROL, plaintext))
+                raise ConnectionClosed(value["code"], value["reason"], authentic=True)
+
+
+def _name(error: Exception) -> str:
+    code = getattr(error, "code", None)
+    return f"{type(error).__name__}{f' {code}' if code else ''}"

@@ -1,0 +1,152 @@
+"""Faults of the channel layer's Redis: nothing wrong, nothing twice, nothing lost without a word.
+
+The table at the end of the run shows the figures of each fault, layer and server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis import Redis as RedisClient
+
+from tests.faults.garage import Garage
+from tests.faults.rig import Rig, Run
+from tests.faults.wire import Wire
+from tests.servers import Daphne, Redis, Site, Uvicorn, WebServer
+
+pytestmark = pytest.mark.cluster
+
+SERVERS: dict[str, type[WebServer]] = {"daphne": Daphne, "uvicorn": Uvicorn}
+OUTAGE = frozenset({"1013"})
+SLOW_OUTAGE = OUTAGE | {"TimeoutError", "HandshakeTimeout", "HandshakeTimeout 4408", "1006?"}
+"""A client may give up before a layer that hangs has been found out."""
+
+
+def command(redis: Redis, *words: str) -> None:
+    with RedisClient(port=redis.port) as client:
+        client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def kill(run: Run, times: int) -> None:
+    for _ in range(times):
+        await asyncio.to_thread(run.rig.redis.kill)
+        await run.published(20)
+        await asyncio.to_thread(run.rig.redis.start)
+        await run.recover()
+
+
+async def restart_empty(run: Run, _: int) -> None:
+    await asyncio.to_thread(run.rig.redis.restart)
+    await run.recover()
+
+
+async def flush(run: Run, _: int) -> None:
+    """Redis forgets all memberships, and no connection ends."""
+    command(run.rig.redis, "FLUSHALL")
+    await run.published(20)
+    await run.recover()
+
+
+async def hang(run: Run, seconds: int) -> None:
+    run.rig.redis.suspend()
+    await asyncio.sleep(seconds)
+    run.rig.redis.resume()
+    await run.recover()
+
+
+async def fill(run: Run, count: int) -> None:
+    command(run.rig.redis, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    command(run.rig.redis, "CONFIG", "SET", "maxmemory", "1")
+    await run.published(count)
+    command(run.rig.redis, "CONFIG", "SET", "maxmemory", "0")
+    await run.recover()
+
+
+async def replicate(run: Run, count: int) -> None:
+    """Redis has become the replica of a master that is away, and keeps what it has."""
+    command(run.rig.redis, "REPLICAOF", "127.0.0.1", "1")
+    await run.published(count)
+    command(run.rig.redis, "REPLICAOF", "NO", "ONE")
+    await run.recover()
+
+
+async def lose_replicas(run: Run, count: int) -> None:
+    command(run.rig.redis, "CONFIG", "SET", "min-replicas-to-write", "1")
+    await run.published(count)
+    command(run.rig.redis, "CONFIG", "SET", "min-replicas-to-write", "0")
+    await run.recover()
+
+
+async def overflow(run: Run, times: int) -> None:
+    """The workers hang while 10 times what a channel holds is published."""
+    for _ in range(times):
+        for worker in run.rig.workers:
+            worker.suspend()
+        await run.burst(1000, 64)
+        for worker in run.rig.workers:
+            worker.resume()
+        await run.recover()
+
+
+Fault = Callable[[Run, int], Awaitable[None]]
+
+QUICK: list[tuple[str, Fault, int, frozenset[str]]] = [
+    ("killed twice", kill, 2, OUTAGE),
+    ("restarted empty", restart_empty, 1, OUTAGE),
+    ("flushed", flush, 1, OUTAGE),
+    ("stopped for 2 s", hang, 2, SLOW_OUTAGE),
+    ("full", fill, 100, OUTAGE),
+    ("read-only", replicate, 100, OUTAGE),
+    ("without replicas", lose_replicas, 100, OUTAGE),
+    ("overflow", overflow, 1, OUTAGE),
+]
+LONG: list[tuple[str, Fault, int, frozenset[str]]] = [
+    ("killed 20 times", kill, 20, OUTAGE),
+    ("stopped for 8 s", hang, 8, SLOW_OUTAGE),
+    ("stopped for 20 s", hang, 20, SLOW_OUTAGE),
+    ("full for long", fill, 1000, OUTAGE),
+    ("read-only for long", replicate, 1000, OUTAGE),
+    ("overflow 5 times", overflow, 5, OUTAGE),
+]
+
+KNOWN: dict[tuple[str, str, str], str] = {}
+"""What fails today, by layer, server and fault, with the reason."""
+
+
+def cases() -> list[Any]:
+    found = []
+    for layer in ("core", "pubsub"):
+        for server in SERVERS:
+            for marks, faults in (([], QUICK), ([pytest.mark.campaign], LONG)):
+                for name, fault, amount, ends in faults:
+                    reason = KNOWN.get((layer, server, name))
+                    known = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
+                    found.append(
+                        pytest.param(
+                            layer, server, name, fault, amount, ends,
+                            id=f"{layer}-{server}-{name}".replace(" ", "-"),
+                            marks=[*marks, *known],
+                        )
+                    )
+    return found
+
+
+@pytest.mark.parametrize(("layer", "server", "name", "fault", "amount", "ends"), cases())
+async def test_every_loss_is_told_and_everybody_comes_back(
+    layer: str, server: str, name: str, fault: Fault, amount: int, ends: frozenset[str],
+    garage: Garage, demo: Site, table: list[str],
+) -> None:
+    rig = garage.get((layer, server), lambda: Rig(demo, layer=layer, server=SERVERS[server]))
+    run = Run(rig, expected_ends=ends)
+    started = time.monotonic()
+    try:
+        async with run:
+            await fault(run, amount)
+        run.check()
+    finally:
+        seconds = time.monotonic() - started
+        table.append(f"{layer:<7} {server:<8} {name:<19} {seconds:>5.1f} s  {run.figures}")
