@@ -87,15 +87,16 @@ class Client:
 
     def __init__(
         self,
-        url: str,
         browser: Browser,
         *,
         on_news: Callable[[], None],
+        path: str = "/ws/",
         stay: int | None = None,
         note: Filter = note,
     ) -> None:
         """`stay`: after so many messages it closes and connects again."""
-        self.url = url
+        self.url = browser.url
+        self.path = path
         self.browser = browser
         self.ears: list[Ear] = []
         self.ends: Counter[str] = Counter()
@@ -104,6 +105,9 @@ class Client:
         self._on_news = on_news
         self._stay = stay
         self._note = note
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url}{self.path}, stay={self._stay})"
 
     async def run(self) -> None:
         """Connect again and again, until cancelled."""
@@ -149,7 +153,7 @@ class OurClient(Client):
         key = await self.browser.fetch_key()
         gaps: list[int] = []
         async with connect(
-            self.url.replace("http", "ws") + "/ws/",
+            self.url.replace("http", "ws") + self.path,
             kid=key.kid,
             psk=key.psk,
             key_source=self.browser.fetch_key,
@@ -174,7 +178,7 @@ class Peer(Client):
         key = await self.browser.fetch_key()
         offered = ["gcrypt.v2", f"gcrypt.kid.{key.kid.hex()}"]
         async with websockets.connect(
-            self.url.replace("http", "ws") + "/ws/",
+            self.url.replace("http", "ws") + self.path,
             subprotocols=[Subprotocol(each) for each in offered],
             origin=websockets.Origin(self.url),
             additional_headers={"Cookie": self.browser.cookie},
@@ -199,7 +203,7 @@ class Peer(Client):
             "max_message": 1_048_576,
             "offered": offered,
             "host": host,
-            "target": "/ws/",
+            "target": self.path,
         }
         await socket.send(b"\x02" + noise.write_handshake(json.dumps(reply).encode()))
         ear: Ear | None = None

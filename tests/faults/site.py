@@ -1,6 +1,6 @@
 """The ASGI application of a worker: one group, and a route that counts what is left over.
 
-Members connect to `/ws/`. `GET /counts/` answers what this process holds. With `PLANT` in the
+Members connect to `/ws/`, or to `/ws/channels/` with a channel of their own. `GET /counts/` answers what this process holds. With `PLANT` in the
 environment each member leaves something behind, for a proof that the counts would show it:
 `task` a task that never ends, `file` an open file, `member` a connection that the hub keeps.
 """
@@ -32,9 +32,8 @@ _planted: list[Any] = []
 
 
 class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
-    groups = [GROUP]  # noqa: RUF012 - as Channels has it
-
     async def connect(self) -> None:
+        await self.gcrypt.join(GROUP)
         await self.accept()
         if PLANT == "task":
             _planted.append(asyncio.create_task(asyncio.Event().wait()))
@@ -46,6 +45,12 @@ class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
             _planted.append(hub.members)
             hub.members.remove = lambda _: []  # type: ignore[method-assign]
             _planted.append(connection)
+
+
+class ChannelsMember(Member):
+    """One that Channels gives a channel of its own to, which ends with an outage of the layer."""
+
+    groups = [GROUP]  # noqa: RUF012 - as Channels has it
 
 
 def _tasks() -> Counter[str]:
@@ -93,7 +98,10 @@ async def _counts(scope: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": json.dumps(counts).encode()})
 
 
-routes: Any = [path("ws/", Member.as_asgi())]  # type: ignore[arg-type]
+routes: Any = [
+    path("ws/", Member.as_asgi()),  # type: ignore[arg-type]
+    path("ws/channels/", ChannelsMember.as_asgi()),  # type: ignore[arg-type]
+]
 websocket = AuthMiddlewareStack(GcryptMiddleware(URLRouter(routes)))
 
 
