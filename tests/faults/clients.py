@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -222,7 +222,8 @@ class Peer(Client):
                 assert value["group"] == GROUP
                 ear.tell(value["missed"])
             elif value["type"] == "close":
-                await socket.send(noise.seal(CONTROL, plaintext))
+                with suppress(websockets.ConnectionClosed):  # the server need not wait for it
+                    await socket.send(noise.seal(CONTROL, plaintext))
                 raise ConnectionClosed(value["code"], value["reason"], authentic=True)
 
 

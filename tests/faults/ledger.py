@@ -54,6 +54,7 @@ class Account:
     reordered: int = 0
     untold: int = 0
     false_gaps: int = 0
+    details: list[str] = field(default_factory=list)
 
     def defects(self) -> dict[str, int]:
         kinds = ("wrong", "duplicate", "reordered", "untold", "false_gaps")
@@ -110,9 +111,27 @@ def _compare(
     account.missing += lost
     if told < (min(lost, 1) if is_first else lost):
         account.untold += lost - told
+        account.details.append(
+            f"between {last} and {number}: {lost} lost, {told} told ({_course(between, ear)})"
+        )
     if told > len(between):
         account.false_gaps += told - len(between)
+        account.details.append(
+            f"between {last} and {number}: {told} told, {len(between)} missing ({_course(between, ear)})"
+        )
 
 
 def _could_reach(post: Post, ear: Ear) -> bool:
     return post.ended is None or post.ended >= ear.began
+
+
+def _course(between: dict[int, Post], ear: Ear) -> str:
+    """When the missing messages were sent, in seconds since the connection was open."""
+    if not between:
+        return "none"
+    first, *_, last = [*between.values(), *between.values()]
+    taken = [each for each, post in between.items() if post.taken]
+    return (
+        f"sent {first.began - ear.opened:+.2f} s to {last.began - ear.opened:+.2f} s after the "
+        f"connection was open, taken {taken[:3]}…{taken[-3:]}"
+    )

@@ -219,9 +219,8 @@ class Run:
         ]
         if problems:
             self.rig.abandon()
-        for worker in self.rig.workers:
-            print(worker.log[-4000:])
-        assert not problems, f"{'; '.join(problems)} ({self.figures})"
+        details = "\n".join(self.figures.account.details[:10])
+        assert not problems, f"{'; '.join(problems)} ({self.figures})\n{details}"
 
     # The publisher
 
