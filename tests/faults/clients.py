@@ -10,10 +10,10 @@ import base64
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from http.cookiejar import CookieJar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
@@ -26,11 +26,14 @@ from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
 from tests.faults.ledger import Ear
 from tests.reference.noise_peer import NoisePeer
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 HTTP_TIMEOUT = 10.0
 PAUSE = 0.2
 """Seconds from the end of a connection to the next attempt."""
 
-TEXT, CONTROL = 0x10, 0x12
+TEXT, CONTROL, MORE = 0x10, 0x12, 0x80
 GROUP = "room"
 
 
@@ -81,8 +84,9 @@ class Client:
         ears: its connections.
         ends: how its connections and attempts ended, by close code or by error, where a close code
             without authentication has a question mark.
-        latest: the highest number heard.
-        heard_at: when the first message that was published behind the end of the fault came.
+        heard: the numbers heard, each with the time.
+        is_open: whether it has a connection that was accepted.
+        is_logged_out: whether it was told that its login has ended, after which it stays away.
     """
 
     def __init__(
@@ -102,16 +106,22 @@ class Client:
         self.ends: Counter[str] = Counter()
         self.heard: list[tuple[int, float]] = []
         self.is_open = False
+        self.is_logged_out = False
         self._on_news = on_news
         self._stay = stay
         self._note = note
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it connects again only when it has lost its connection."""
+        return self._stay is None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url}{self.path}, stay={self._stay})"
 
     async def run(self) -> None:
-        """Connect again and again, until cancelled."""
-        while True:
+        """Connect again and again, until cancelled or logged out."""
+        while not self.is_logged_out:
             began = time.monotonic()
             try:
                 await self._converse(began)
@@ -125,6 +135,7 @@ class Client:
                 self.ends[type(error).__name__] += 1
             finally:
                 self.is_open = False
+                self.is_logged_out = bool(self.ends["4401"] or self.ends["HTTPError 401"])
                 self._on_news()
             await asyncio.sleep(PAUSE)
 
@@ -171,60 +182,92 @@ class OurClient(Client):
                 count += 1
 
 
-class Peer(Client):
-    """Written from ``docs/protocol.md`` alone, for `gcrypt.v2`."""
+class Socket:
+    """A WebSocket of `gcrypt.v2`, written from ``docs/protocol.md`` alone."""
 
-    async def _converse(self, began: float) -> None:
-        key = await self.browser.fetch_key()
+    def __init__(self, socket: Any, noise: NoisePeer) -> None:
+        self._socket = socket
+        self._noise = noise
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._socket.transport.abort()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, browser: Browser, path: str, **options: Any) -> AsyncIterator[Self]:
+        """Connect and handshake. Raises what :meth:`receive` raises."""
+        key = await browser.fetch_key()
         offered = ["gcrypt.v2", f"gcrypt.kid.{key.kid.hex()}"]
         async with websockets.connect(
-            self.url.replace("http", "ws") + self.path,
+            browser.url.replace("http", "ws") + path,
             subprotocols=[Subprotocol(each) for each in offered],
-            origin=websockets.Origin(self.url),
-            additional_headers={"Cookie": self.browser.cookie},
-            max_size=None,
+            origin=websockets.Origin(browser.url),
+            additional_headers={"Cookie": browser.cookie},
+            **options,
         ) as socket:
             try:
-                await self._exchange(socket, key, offered, began)
+                hello = await asyncio.wait_for(socket.recv(), HTTP_TIMEOUT)
+                assert isinstance(hello, bytes)
+                assert hello[:9] == b"\x01" + key.kid
+                noise = NoisePeer(initiator=False, psk=key.psk, prologue=b"gcrypt.v2" + key.kid)
+                noise.read_handshake(hello[9:])
+                bound = {
+                    "offered": offered,
+                    "host": urlsplit(browser.url).hostname,
+                    "target": path,
+                }
+                reply = json.dumps({"subprotocols": [], "max_message": 1_048_576, **bound})
+                await socket.send(b"\x02" + noise.write_handshake(reply.encode()))
+                yield cls(socket, noise)
             except websockets.ConnectionClosed as error:
-                code = error.rcvd.code if error.rcvd else 1006
-                raise ConnectionClosed(code) from None
+                raise ConnectionClosed(error.rcvd.code if error.rcvd else 1006) from None
 
-    async def _exchange(
-        self, socket: Any, key: SessionKey, offered: list[str], began: float
-    ) -> None:
-        hello = await asyncio.wait_for(socket.recv(), HTTP_TIMEOUT)
-        assert hello[:9] == b"\x01" + key.kid
-        noise = NoisePeer(initiator=False, psk=key.psk, prologue=b"gcrypt.v2" + key.kid)
-        noise.read_handshake(hello[9:])
-        host = urlsplit(self.url).hostname
-        reply = {
-            "subprotocols": [],
-            "max_message": 1_048_576,
-            "offered": offered,
-            "host": host,
-            "target": self.path,
-        }
-        await socket.send(b"\x02" + noise.write_handshake(json.dumps(reply).encode()))
-        ear: Ear | None = None
-        count = 0
-        while not self._has_stayed(count):
-            first, plaintext = noise.open(await socket.recv())
-            value = json.loads(plaintext)
-            if first == TEXT:
-                assert ear is not None
-                self._hear(ear, value)
-                count += 1
-            elif value["type"] == "accept":
-                ear = self._opened(began)
-            elif value["type"] == "gap":
-                assert ear is not None
-                assert value["group"] == GROUP
-                ear.tell(value["missed"])
-            elif value["type"] == "close":
-                with suppress(websockets.ConnectionClosed):  # the server need not wait for it
-                    await socket.send(noise.seal(CONTROL, plaintext))
-                raise ConnectionClosed(value["code"], value["reason"], authentic=True)
+    async def receive(self) -> tuple[int, Any]:
+        """The next text or control message: its kind and its value.
+
+        Raises:
+            ConnectionClosed: the connection has ended; it is authentic after a sealed close.
+        """
+        first, plaintext = self._noise.open(await self._socket.recv())
+        parts = [plaintext]
+        while first & MORE:
+            first, plaintext = self._noise.open(await self._socket.recv())
+            parts.append(plaintext)
+        value = json.loads(b"".join(parts))
+        if first == CONTROL and value["type"] == "close":
+            with suppress(websockets.ConnectionClosed):  # the server need not wait for it
+                await self._socket.send(self._noise.seal(CONTROL, plaintext))
+            raise ConnectionClosed(value["code"], value["reason"], authentic=True)
+        return first, value
+
+
+class Peer(Client):
+    async def _converse(self, began: float) -> None:
+        async with Socket.open(self.browser, self.path, max_size=None) as socket:
+            accept = await asyncio.wait_for(socket.receive(), HTTP_TIMEOUT)
+            assert accept == (CONTROL, {"type": "accept", "subprotocol": None})
+            ear = self._opened(began)
+            count = 0
+            while not self._has_stayed(count):
+                kind, value = await socket.receive()
+                if kind == TEXT:
+                    self._hear(ear, value)
+                    count += 1
+                else:
+                    assert value == {"type": "gap", "group": GROUP, "missed": value["missed"]}
+                    ear.tell(value["missed"])
+
+
+@asynccontextmanager
+async def never_reading(browser: Browser) -> AsyncIterator[None]:
+    """A member that is accepted and reads nothing from then on; it ends with a reset."""
+    async with Socket.open(browser, "/ws/", max_queue=1) as socket:
+        await socket.receive()
+        try:
+            yield
+        finally:
+            socket.abort()
 
 
 def _name(error: Exception) -> str:

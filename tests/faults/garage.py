@@ -22,16 +22,17 @@ class Garage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self.close()
 
     def get(self, kind: object, make: Callable[[], Rig]) -> Rig:
         """The running rig of this kind."""
         if self._rig is None or self._kind != kind or self._rig.is_abandoned:
-            self._stop()
+            self.close()
             self._rig, self._kind = make().__enter__(), kind
         return self._rig
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Stop the rig that is running."""
         rig, self._rig = self._rig, None
         if rig is not None:
             rig.__exit__()

@@ -48,9 +48,7 @@ LASTING_TASKS = Counter({"RedisSingleShardConnection._do_receiving": 1})
 LASTING_SOCKETS = 60
 """Connections to the stores that the libraries' pools may keep."""
 
-COMPLAINTS = re.compile(
-    r"was destroyed|never awaited|never retrieved(?!\n.*_clean_receive_backup)"
-)
+COMPLAINTS = re.compile(r"was destroyed|never awaited|never retrieved(?!\n.*_clean_receive_backup)")
 """What asyncio says of work that went astray, but for a task that channels_redis leaves alone."""
 
 
@@ -71,10 +69,10 @@ class Rig:
         server: type[WebServer],
         workers: int = 2,
         sessions: Redis | None = None,
-        layer_port: Callable[[Redis], int] | None = None,
+        layer_port: Callable[[int], int] | None = None,
         **env: str,
     ) -> None:
-        """`layer_port`: where the workers find Redis, if not at its own port."""
+        """`layer_port`: where the workers find Redis, given its own port."""
         self.redis = Redis()
         self.sessions = sessions
         self.site = replace(
@@ -86,7 +84,7 @@ class Rig:
             self.site.env["SESSIONS"] = sessions.url
         behind = self.site
         if layer_port is not None:
-            url = f"redis://127.0.0.1:{layer_port(self.redis)}/0"
+            url = f"redis://127.0.0.1:{layer_port(self.redis.port)}/0"
             behind = replace(self.site, env={**self.site.env, "REDIS_URL": url})
         application = "tests.faults.site:application"
         self.workers = [server(application, behind) for _ in range(workers)]
@@ -110,6 +108,11 @@ class Rig:
         """Remember what a worker holds that has just started."""
         self.baseline[worker.url] = Counter(counts(worker)["tasks"]) + LASTING_TASKS
         self.baseline[f"{worker.url} files"] = Counter(counts(worker)["files"])
+
+    def start_again(self, worker: WebServer) -> None:
+        """Start a worker that has ended."""
+        worker.start()
+        self.measure(worker)
 
     def abandon(self) -> None:
         """Kill everything at once, after a failure."""
@@ -152,6 +155,8 @@ class Run:
         rig: the processes.
         note: how a client notes what it hears.
         expected_ends: how connections and attempts may end.
+        come_back_within: seconds from the end of a fault to the return of the last client.
+        settle_within: seconds that the workers have to forget everything when all have gone.
     """
 
     def __init__(
@@ -163,6 +168,8 @@ class Run:
         self.figures = Figures()
         self.ended_at = time.monotonic()
         self._note = note
+        self._come_back_within = come_back_within
+        self._settle_within = settle_within
         self._expected_ends = expected_ends | {"left"}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -186,11 +193,12 @@ class Run:
         self.figures.back = 0.0
         return self
 
-    def admit(self, kind: type[Client], browser: Browser, **options: Any) -> None:
+    def admit(self, kind: type[Client], browser: Browser, **options: Any) -> Client:
         """Let one more client connect."""
         client = kind(browser, on_news=self._news.set, note=self._note, **options)
         self.clients.append(client)
         self._tasks.append(asyncio.create_task(client.run()))
+        return client
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         await self._end_publisher()
@@ -202,7 +210,9 @@ class Run:
         if error is not None:
             self.rig.abandon()
             return
-        self.figures.account = settle(self.posts, [ear for each in self.clients for ear in each.ears])
+        self.figures.account = settle(
+            self.posts, [ear for each in self.clients for ear in each.ears]
+        )
         for client in self.clients:
             self.figures.ends += client.ends
         await self._look_for_leftovers()
@@ -290,13 +300,26 @@ class Run:
         """The fault has ended now: wait until every client hears what is published from now on."""
         self.ended_at = time.monotonic()
         await self.until(
-            lambda: all(map(self._is_back, self.clients)), "every client is back"
+            lambda: all(map(self._is_back, self.clients)),
+            "every client is back",
+            self._come_back_within,
         )
         back = max(self._back_at(each) or 0 for each in self.clients) - self.ended_at
         self.figures.back = max(self.figures.back, back)
 
+    async def until_counts(
+        self, worker: WebServer, condition: Callable[[dict[str, Any]], bool]
+    ) -> None:
+        """Wait until a worker holds what `condition` asks for."""
+        deadline = time.monotonic() + LIMIT
+        held = await asyncio.to_thread(counts, worker)
+        while not condition(held):
+            assert time.monotonic() < deadline, f"after {LIMIT} s it holds {held}"
+            await asyncio.sleep(0.1)
+            held = await asyncio.to_thread(counts, worker)
+
     def _is_back(self, client: Client) -> bool:
-        return self._back_at(client) is not None
+        return client.is_logged_out or self._back_at(client) is not None
 
     def _back_at(self, client: Client) -> float | None:
         """When a client first heard a message that was begun after the end of the fault."""
@@ -321,7 +344,7 @@ class Run:
     async def _look_for_leftovers(self) -> None:
         for worker in self.rig.workers:
             left: list[str] = []
-            deadline = time.monotonic() + LIMIT / 3
+            deadline = time.monotonic() + self._settle_within
             while time.monotonic() < deadline:
                 left = self._leftovers(worker, await asyncio.to_thread(counts, worker))
                 if not left:
@@ -356,4 +379,3 @@ class Run:
             self.figures.problems += [
                 f"{complaint!r} in a log" for complaint in set(COMPLAINTS.findall(log))
             ]
-

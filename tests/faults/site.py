@@ -89,8 +89,10 @@ def _files(port: int) -> Counter[str]:
 
 
 async def _counts(scope: Any, send: Any) -> None:
+    members = current_hub().members
     counts = {
-        "connections": len(current_hub().members.connections),
+        "connections": len(members.connections),
+        "users": len(members.by_user),
         "tasks": _tasks(),
         "files": _files(scope["server"][1]),
     }

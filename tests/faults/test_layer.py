@@ -6,29 +6,17 @@ The table at the end of the run shows the figures of each fault, layer and serve
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis import Redis as RedisClient
 
+from tests.faults.cases import OUTAGE, SERVERS, SLOW_OUTAGE, command, recorded
 from tests.faults.garage import Garage
 from tests.faults.rig import Rig, Run
-from tests.faults.wire import Wire
-from tests.servers import Daphne, Redis, Site, Uvicorn, WebServer
+from tests.servers import Site
 
 pytestmark = pytest.mark.cluster
-
-SERVERS: dict[str, type[WebServer]] = {"daphne": Daphne, "uvicorn": Uvicorn}
-OUTAGE = frozenset({"1013"})
-SLOW_OUTAGE = OUTAGE | {"TimeoutError", "HandshakeTimeout", "HandshakeTimeout 4408", "1006?"}
-"""A client may give up before a layer that hangs has been found out."""
-
-
-def command(redis: Redis, *words: str) -> None:
-    with RedisClient(port=redis.port) as client:
-        client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 async def kill(run: Run, times: int) -> None:
@@ -127,7 +115,12 @@ def cases() -> list[Any]:
                     known = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
                     found.append(
                         pytest.param(
-                            layer, server, name, fault, amount, ends,
+                            layer,
+                            server,
+                            name,
+                            fault,
+                            amount,
+                            ends,
                             id=f"{layer}-{server}-{name}".replace(" ", "-"),
                             marks=[*marks, *known],
                         )
@@ -137,16 +130,19 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("layer", "server", "name", "fault", "amount", "ends"), cases())
 async def test_every_loss_is_told_and_everybody_comes_back(
-    layer: str, server: str, name: str, fault: Fault, amount: int, ends: frozenset[str],
-    garage: Garage, demo: Site, table: list[str],
+    layer: str,
+    server: str,
+    name: str,
+    fault: Fault,
+    amount: int,
+    ends: frozenset[str],
+    garage: Garage,
+    demo: Site,
+    table: list[str],
 ) -> None:
     rig = garage.get((layer, server), lambda: Rig(demo, layer=layer, server=SERVERS[server]))
     run = Run(rig, expected_ends=ends)
-    started = time.monotonic()
-    try:
+    with recorded(table, run, f"{layer:<7} {server:<8} {name:<19}"):
         async with run:
             await fault(run, amount)
         run.check()
-    finally:
-        seconds = time.monotonic() - started
-        table.append(f"{layer:<7} {server:<8} {name:<19} {seconds:>5.1f} s  {run.figures}")
