@@ -1,4 +1,4 @@
-"""What the tests of this folder have in common: a run through one fault, with a line of the table."""
+"""What the tests of this folder share: servers, expected ends, and the lines of the table."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ import base64
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, closing, suppress
 from http.cookiejar import CookieJar
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPCookieProcessor, Request, build_opener
@@ -20,7 +21,7 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener
 import websockets
 from websockets.typing import Subprotocol
 
-from gcrypt_channels.client import connect
+from gcrypt_channels.client import ClientConnection, connect
 from gcrypt_channels.crypto.psk import SessionKey
 from gcrypt_channels.exceptions import ConnectionClosed, GcryptError
 from tests.faults.ledger import Ear
@@ -95,10 +96,10 @@ class Client:
         *,
         on_news: Callable[[], None],
         path: str = "/ws/",
-        stay: int | None = None,
+        stay: tuple[int, float] | None = None,
         note: Filter = note,
     ) -> None:
-        """`stay`: after so many messages it closes and connects again."""
+        """`stay`: after so many messages, or seconds, it closes and connects again."""
         self.url = browser.url
         self.path = path
         self.browser = browser
@@ -155,8 +156,14 @@ class Client:
             self.heard.append((content[0], time.monotonic()))
         self._on_news()
 
-    def _has_stayed(self, count: int) -> bool:
-        return self._stay is not None and count >= self._stay
+    def _messages(self) -> Iterable[int]:
+        """Count the messages for which it stays."""
+        return count() if self._stay is None else range(self._stay[0])
+
+    async def _stayed(self, listening: Coroutine[Any, Any, None]) -> None:
+        """Listen for as long as the client stays."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(listening, None if self._stay is None else self._stay[1])
 
 
 class OurClient(Client):
@@ -172,14 +179,14 @@ class OurClient(Client):
             additional_headers={"Cookie": self.browser.cookie},
             on_gap=lambda _, missed: gaps.append(missed),
         ) as socket:
-            ear = self._opened(began)
-            count = 0
-            while not self._has_stayed(count):
-                content = await socket.receive_json()
-                while gaps:
-                    ear.tell(gaps.pop(0))
-                self._hear(ear, content)
-                count += 1
+            await self._stayed(self._listen(socket, self._opened(began), gaps))
+
+    async def _listen(self, socket: ClientConnection, ear: Ear, gaps: list[int]) -> None:
+        for _ in self._messages():
+            content = await socket.receive_json()
+            while gaps:
+                ear.tell(gaps.pop(0))
+            self._hear(ear, content)
 
 
 class Socket:
@@ -247,16 +254,16 @@ class Peer(Client):
         async with Socket.open(self.browser, self.path, max_size=None) as socket:
             accept = await asyncio.wait_for(socket.receive(), HTTP_TIMEOUT)
             assert accept == (CONTROL, {"type": "accept", "subprotocol": None})
-            ear = self._opened(began)
-            count = 0
-            while not self._has_stayed(count):
+            await self._stayed(self._listen(socket, self._opened(began)))
+
+    async def _listen(self, socket: Socket, ear: Ear) -> None:
+        for _ in self._messages():
+            kind, value = await socket.receive()
+            while kind != TEXT:
+                assert value == {"type": "gap", "group": GROUP, "missed": value["missed"]}
+                ear.tell(value["missed"])
                 kind, value = await socket.receive()
-                if kind == TEXT:
-                    self._hear(ear, value)
-                    count += 1
-                else:
-                    assert value == {"type": "gap", "group": GROUP, "missed": value["missed"]}
-                    ear.tell(value["missed"])
+            self._hear(ear, value)
 
 
 @asynccontextmanager

@@ -1,11 +1,12 @@
 """The account of what was published, and of what each connection heard and was told of.
 
-What has to hold for one connection between two messages `a` and `b` that it heard, where `a` came
-first: every number in between that the layer took is told as missing, and no more are told than
-there are numbers in between. Before its first message the same holds for what was published since
-the connection was open, and at most one is told for several: a receiver that has not heard of the
-sender does not know how many there were. The end of a connection tells of what comes after its
-last message.
+What has to hold for one connection between two messages that it heard: every number in between that
+the layer took is told as missing, and no more are told than there are numbers in between. Two
+things are different at the beginning of a connection. Nobody needs to be told of what was published
+before it was open. And if the message before the loss, or the first of all, was published before
+that, one may be told for several.
+
+The end of a connection tells of what comes after its last message.
 """
 
 from __future__ import annotations
@@ -104,12 +105,10 @@ def _compare(
         for each, post in posts.items()
         if each < number and (each > last if last is not None else _could_reach(post, ear))
     }
-    is_first = last is None
-    lost = sum(
-        bool(post.taken) and not (is_first and post.began < ear.opened) for post in between.values()
-    )
+    lost = sum(bool(post.taken) and post.began >= ear.opened for post in between.values())
+    is_exact = last is not None and posts[last].began >= ear.opened
     account.missing += lost
-    if told < (min(lost, 1) if is_first else lost):
+    if told < (lost if is_exact else min(lost, 1)):
         account.untold += lost - told
         account.details.append(
             f"between {last} and {number}: {lost} lost, {told} told ({_course(between, ear)})"
@@ -117,7 +116,8 @@ def _compare(
     if told > len(between):
         account.false_gaps += told - len(between)
         account.details.append(
-            f"between {last} and {number}: {told} told, {len(between)} missing ({_course(between, ear)})"
+            f"between {last} and {number}: {len(between)} missing, {told} told "
+            f"({_course(between, ear)})"
         )
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 """Seconds for what a test waits for; only a failing test waits as long."""
 
-STAY = 15
-"""Messages after which a restless client connects again."""
+STAY = (15, 1.0)
+"""Messages or seconds after which a restless client connects again."""
 
 LONGEST_LOG = 300
 """Lines that one worker may write in one run."""
@@ -155,12 +155,16 @@ class Run:
         rig: the processes.
         note: how a client notes what it hears.
         expected_ends: how connections and attempts may end.
-        come_back_within: seconds from the end of a fault to the return of the last client.
         settle_within: seconds that the workers have to forget everything when all have gone.
     """
 
     def __init__(
-        self, rig: Rig, *, note: Filter = note, expected_ends: frozenset[str] = frozenset()
+        self,
+        rig: Rig,
+        *,
+        note: Filter = note,
+        expected_ends: frozenset[str] = frozenset(),
+        settle_within: float = 20.0,
     ) -> None:
         self.rig = rig
         self.posts: dict[int, Post] = {}
@@ -168,7 +172,6 @@ class Run:
         self.figures = Figures()
         self.ended_at = time.monotonic()
         self._note = note
-        self._come_back_within = come_back_within
         self._settle_within = settle_within
         self._expected_ends = expected_ends | {"left"}
         self._news = asyncio.Event()
@@ -296,13 +299,13 @@ class Run:
         deaf = [f"{each!r}" for each in self.clients if not self._is_back(each)]
         return f"ends {dict(ends)}, not back {deaf}"
 
-    async def recover(self) -> None:
+    async def recover(self, within: float = LIMIT) -> None:
         """The fault has ended now: wait until every client hears what is published from now on."""
         self.ended_at = time.monotonic()
         await self.until(
             lambda: all(map(self._is_back, self.clients)),
             "every client is back",
-            self._come_back_within,
+            within,
         )
         back = max(self._back_at(each) or 0 for each in self.clients) - self.ended_at
         self.figures.back = max(self.figures.back, back)

@@ -1,8 +1,11 @@
 """The ASGI application of a worker: one group, and a route that counts what is left over.
 
-Members connect to `/ws/`, or to `/ws/channels/` with a channel of their own. `GET /counts/` answers what this process holds. With `PLANT` in the
-environment each member leaves something behind, for a proof that the counts would show it:
-`task` a task that never ends, `file` an open file, `member` a connection that the hub keeps.
+Members connect to `/ws/`, or to `/ws/channels/` to have a channel of their own on the channel layer
+as well. `GET /counts/` answers what this process holds.
+
+With `PLANT` in the environment the members leave something behind, for a proof that the counts
+show it: `task` a task that never ends, `file` an open file, `member` a connection that the hub
+keeps.
 """
 
 from __future__ import annotations
@@ -38,13 +41,11 @@ class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
         if PLANT == "task":
             _planted.append(asyncio.create_task(asyncio.Event().wait()))
         elif PLANT == "file":
-            _planted.append(Path(os.devnull).open())  # noqa: SIM115 - it is a leak
+            _planted.append(os.open(os.devnull, os.O_RDONLY))
         elif PLANT == "member" and not _planted:
-            hub = current_hub()
-            (connection,) = list(hub.members.connections)[:1]
-            _planted.append(hub.members)
-            hub.members.remove = lambda _: []  # type: ignore[method-assign]
-            _planted.append(connection)
+            members = current_hub().members
+            members.remove = lambda _: []  # type: ignore[method-assign]
+            _planted.append(members)
 
 
 class ChannelsMember(Member):
@@ -77,7 +78,7 @@ def _files(port: int) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(descriptor)
+            target = str(descriptor.readlink())
         except FileNotFoundError:  # the one that lists the directory
             continue
         inode = target.removeprefix("socket:[").removesuffix("]")

@@ -14,7 +14,7 @@ import pytest
 from tests.faults.cases import SERVERS, SLOW_OUTAGE, recorded
 from tests.faults.clients import Browser, OurClient, Peer, never_reading
 from tests.faults.garage import Garage
-from tests.faults.rig import Rig, Run, counts
+from tests.faults.rig import STAY, Rig, Run, counts
 from tests.faults.wire import Wire
 from tests.servers import Site
 
@@ -165,7 +165,7 @@ async def test_ten_minutes_of_churn(
                 browser = Browser(draw.choice(rig.workers).url)
                 await browser.enter("bob")
                 guests = [
-                    run.admit(kind, browser, path=path, stay=draw.choice([None, 5]))
+                    run.admit(kind, browser, path=path, stay=draw.choice([None, STAY]))
                     for kind in (OurClient, Peer)
                     for path in ("/ws/", "/ws/channels/")
                 ]
