@@ -39,8 +39,10 @@ LIMIT = 60.0
 STAY = (15, 1.0)
 """Messages or seconds after which a restless client connects again."""
 
-LONGEST_LOG = 300
-"""Lines that one worker may write in one run."""
+MOST_RECORDS = 200
+"""Warnings and errors that one worker may log in one run."""
+
+RECORD = re.compile(r"^\S+ \S+ (?:WARNING|ERROR|CRITICAL) ", re.MULTILINE)
 
 LASTING_TASKS = Counter({"RedisSingleShardConnection._do_receiving": 1})
 """What channels_redis keeps for as long as the process lives, by number."""
@@ -136,7 +138,7 @@ class Figures:
     account: Account = field(default_factory=Account)
     back: float = 0.0  # seconds from the end of a fault until the last client was back, at worst
     ends: Counter[str] = field(default_factory=Counter)
-    log_lines: int = 0  # of the worker that wrote most
+    records: int = 0  # warnings and errors of the worker that logged most
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -144,7 +146,7 @@ class Figures:
         account = self.account
         return (
             f"heard {account.heard}, missing {account.missing}, told {account.told}, "
-            f"back {self.back:.1f} s, ends [{ends}], log {self.log_lines}"
+            f"back {self.back:.1f} s, ends [{ends}], log {self.records}"
         )
 
 
@@ -176,14 +178,13 @@ class Run:
         self._expected_ends = expected_ends | {"left"}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._logged = {worker.url: 0 for worker in rig.workers}
+        self._records = {each.url: len(RECORD.findall(each.log)) for each in rig.workers}
 
     # The beginning and the end
 
     async def __aenter__(self) -> Self:
         # Requests block a thread each, also when a worker hangs.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
-        self._logged = {each.url: len(each.log.splitlines()) for each in self.rig.workers}
         await self._start_publisher()
         for worker in self.rig.workers:
             browser = Browser(worker.url)
@@ -374,11 +375,12 @@ class Run:
     def _look_at_logs(self) -> None:
         for worker in self.rig.workers:
             log = worker.log
-            lines = len(log.splitlines()) - self._logged[worker.url]
-            lines = lines if lines >= 0 else len(log.splitlines())  # it was started again
-            self.figures.log_lines = max(self.figures.log_lines, lines)
-            if lines > LONGEST_LOG:
-                self.figures.problems.append(f"{lines} lines in a log")
+            records = len(RECORD.findall(log)) - self._records[worker.url]
+            if records < 0:  # it was started again, and its log with it
+                records = len(RECORD.findall(log))
+            self.figures.records = max(self.figures.records, records)
+            if records > MOST_RECORDS:
+                self.figures.problems.append(f"{records} records in a log")
             self.figures.problems += [
                 f"{complaint!r} in a log" for complaint in set(COMPLAINTS.findall(log))
             ]
