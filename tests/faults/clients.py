@@ -196,9 +196,10 @@ class Socket:
         self._socket = socket
         self._noise = noise
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Reset the connection."""
         self._socket.transport.abort()
+        await self._socket.wait_closed()
 
     @classmethod
     @asynccontextmanager
@@ -274,7 +275,7 @@ async def never_reading(browser: Browser) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            socket.abort()
+            await socket.abort()
 
 
 def _name(error: Exception) -> str:

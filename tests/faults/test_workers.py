@@ -16,7 +16,7 @@ from tests.faults.clients import Browser, OurClient, Peer, never_reading
 from tests.faults.garage import Garage
 from tests.faults.rig import STAY, Rig, Run, counts
 from tests.faults.wire import Wire
-from tests.servers import Site
+from tests.servers import Site, WebServer
 
 pytestmark = pytest.mark.cluster
 
@@ -30,6 +30,7 @@ AWAY = frozenset(
         "ConnectionResetError",
         "RemoteDisconnected",
         "InvalidMessage",
+        "InvalidStatus",  # 503 of a worker that drains
     }
 )
 """How connections and attempts end while a worker is not there."""
@@ -47,18 +48,21 @@ async def kill_worker(run: Run) -> None:
 
 
 async def terminate_worker(run: Run) -> None:
-    worker = run.rig.workers[0]
-    await asyncio.to_thread(worker.stop)
-    await run.published(20)
-    await asyncio.to_thread(run.rig.start_again, worker)
-    await run.recover()
+    await restart(run, run.rig.workers[0])
 
 
 async def restart_all_workers(run: Run) -> None:
     for worker in run.rig.workers:
-        await asyncio.to_thread(worker.stop)
-        await asyncio.to_thread(run.rig.start_again, worker)
-        await run.recover()
+        await restart(run, worker)
+
+
+async def restart(run: Run, worker: WebServer) -> None:
+    """End a worker as an operator does, and start it again."""
+    worker.terminate()
+    await asyncio.to_thread(worker.wait)
+    worker.stop()  # nothing is left to do but to forget the process
+    await asyncio.to_thread(run.rig.start_again, worker)
+    await run.recover()
 
 
 Fault = Callable[[Run], Awaitable[None]]
