@@ -11,8 +11,12 @@ import os
 from demo_project.settings import *  # noqa: F403 - that is how settings are derived
 from demo_project.settings import DATA_DIR
 from demo_project.settings import GCRYPT as _GCRYPT
+from demo_project.settings import MIDDLEWARE as _MIDDLEWARE
 from tests import channel_layers
 
+# The demo's own middleware is synchronous alone: daphne does not end at SIGTERM while such a request
+# is under way, because its thread waits for an event loop that has stopped.
+MIDDLEWARE = [each for each in _MIDDLEWARE if not each.startswith("demo_project.")]
 ROOT_URLCONF = "tests.faults.urls"
 GCRYPT = {**_GCRYPT, "REVALIDATE_INTERVAL": 1}
 CHANNEL_LAYERS = {
@@ -36,3 +40,12 @@ if sessions := os.environ.get("SESSIONS"):
             "LOCATION": sessions,
         }
     }
+# So that each record of either server begins alike, and can be counted.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"daphne": {"level": "INFO"}},
+}

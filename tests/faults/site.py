@@ -4,14 +4,14 @@ Members connect to `/ws/`, or to `/ws/channels/` to have a channel of their own 
 as well. `GET /counts/` answers what this process holds.
 
 With `PLANT` in the environment the members leave something behind, for a proof that the counts
-show it: `task` a task that never ends, `file` an open file, `member` a connection that the hub
-keeps.
+show it: tasks that never end, open files, connections that the hub keeps, and a long log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -29,7 +29,9 @@ from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware  # noqa: E40
 from gcrypt_channels.hub.hub import current_hub  # noqa: E402
 
 GROUP = "room"
-PLANT = os.environ.get("PLANT")
+PLANT = "PLANT" in os.environ
+
+logger = logging.getLogger(__name__)
 
 _planted: list[Any] = []
 
@@ -38,14 +40,16 @@ class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         await self.gcrypt.join(GROUP)
         await self.accept()
-        if PLANT == "task":
-            _planted.append(asyncio.create_task(asyncio.Event().wait()))
-        elif PLANT == "file":
-            _planted.append(os.open(os.devnull, os.O_RDONLY))
-        elif PLANT == "member" and not _planted:
-            members = current_hub().members
-            members.remove = lambda _: []  # type: ignore[method-assign]
-            _planted.append(members)
+        if PLANT:
+            _plant()
+
+
+def _plant() -> None:
+    _planted.append(asyncio.create_task(asyncio.Event().wait()))
+    _planted.append(os.open(os.devnull, os.O_RDONLY))
+    current_hub().members.remove = lambda _: []  # type: ignore[method-assign]
+    for _ in range(100):
+        logger.warning("planted")
 
 
 class ChannelsMember(Member):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.cases import SERVERS
-from tests.faults.clients import Filter, note
+from tests.faults.clients import Browser, Filter, OurClient, note
 from tests.faults.garage import Garage
 from tests.faults.ledger import Ear, Post, settle
 from tests.faults.messages import text_of
@@ -99,54 +99,41 @@ def inventing_gaps(ear: Ear, content: object) -> None:
     ear.hear(content)
 
 
-@pytest.mark.parametrize(
-    ("plant", "found"),
-    [
-        (note, set()),
-        (dropping, {"untold"}),
-        (doubling, {"duplicate"}),
-        (reordering, {"reordered", "untold"}),
-        (garbling, {"wrong", "untold"}),
-        (inventing_gaps, {"false_gaps"}),
-    ],
-)
-async def test_a_run_finds_what_is_done_to_its_messages(
-    plant: Filter, found: set[str], garage: Garage, demo: Site
-) -> None:
-    rig = garage.get(
-        "planted", lambda: Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1)
-    )
-    run = Run(rig, note=plant)
+PLANTED: dict[Filter, set[str]] = {
+    note: set(),
+    dropping: {"untold"},
+    doubling: {"duplicate"},
+    reordering: {"reordered", "untold"},
+    garbling: {"wrong", "untold"},
+    inventing_gaps: {"false_gaps"},
+}
+
+
+@pytest.fixture
+def rig(garage: Garage, demo: Site) -> Rig:
+    def make() -> Rig:
+        return Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1)
+
+    return garage.get("planted", make)
+
+
+async def test_a_run_finds_what_is_done_to_its_messages(rig: Rig) -> None:
+    run = Run(rig)
     async with run:
-        await run.published(50)
+        browser = Browser(rig.workers[0].url)
+        await browser.enter("bob")
+        clients = {plant: run.admit(OurClient, browser, note=plant) for plant in PLANTED}
+        await run.published(60)
         await run.recover()
-    assert set(run.figures.account.defects()) == found
-    assert run.figures.problems == []
-
-
-@pytest.mark.parametrize(
-    ("plant", "found"),
-    [("task", "tasks left"), ("file", "files left"), ("member", "connections left")],
-)
-async def test_a_run_finds_what_a_worker_keeps(
-    plant: str, found: str, garage: Garage, demo: Site
-) -> None:
-    rig = garage.get(
-        plant,
-        lambda: Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1, PLANT=plant),
-    )
-    run = Run(rig, settle_within=1.0)
-    async with run:
-        await run.published(20)
-    assert any(found in problem for problem in run.figures.problems), run.figures.problems
-    with pytest.raises(AssertionError, match=found):
+    for plant, client in clients.items():
+        assert set(settle(run.posts, client.ears).defects()) == PLANTED[plant], plant
+    with pytest.raises(AssertionError) as caught:
         run.check()
+    for kind in set[str]().union(*PLANTED.values()):
+        assert kind in str(caught.value)
 
 
-async def test_a_run_finds_a_client_that_does_not_come_back(garage: Garage, demo: Site) -> None:
-    rig = garage.get(
-        "planted", lambda: Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1)
-    )
+async def test_a_run_finds_who_does_not_come_back_and_ends_that_nobody_expects(rig: Rig) -> None:
     run = Run(rig)
     async with run:
         rig.redis.kill()
@@ -154,17 +141,17 @@ async def test_a_run_finds_a_client_that_does_not_come_back(garage: Garage, demo
             await run.recover(within=1.0)
         rig.redis.start()
         await run.recover()
-
-
-async def test_a_run_finds_an_end_that_nobody_expects(garage: Garage, demo: Site) -> None:
-    rig = garage.get(
-        "planted", lambda: Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1)
-    )
-    run = Run(rig)
-    async with run:
-        rig.redis.kill()
-        await run.published(5)
-        rig.redis.start()
-        await run.recover()
     with pytest.raises(AssertionError, match="ends with 1013"):
         run.check()
+
+
+async def test_a_run_finds_what_a_worker_keeps(garage: Garage, demo: Site) -> None:
+    garage.close()
+    with Rig(demo, layer="core", server=SERVERS["uvicorn"], workers=1, PLANT="1") as rig:
+        run = Run(rig, settle_within=1.0)
+        async with run:
+            await run.published(20)
+        for found in ("connections left", "tasks left", "files left", "records in a log"):
+            assert any(found in problem for problem in run.figures.problems), found
+        with pytest.raises(AssertionError, match="files left"):
+            run.check()

@@ -65,15 +65,11 @@ async def restart(run: Run, worker: WebServer) -> None:
     await run.recover()
 
 
-Fault = Callable[[Run], Awaitable[None]]
-FAULTS: list[tuple[str, Fault]] = [
-    ("worker killed", kill_worker),
-    ("worker terminated", terminate_worker),
-    ("rolling restart", restart_all_workers),
+FAULTS = [
+    pytest.param("worker killed", kill_worker, id="killed"),
+    pytest.param("worker terminated", terminate_worker, id="terminated"),
+    pytest.param("rolling restart", restart_all_workers, id="rolling", marks=pytest.mark.campaign),
 ]
-
-KNOWN: dict[str, str] = {}
-"""What fails today, with the reason."""
 
 
 def everywhere(quick: set[tuple[str, str]]) -> list[Any]:
@@ -87,7 +83,13 @@ def everywhere(quick: set[tuple[str, str]]) -> list[Any]:
 @pytest.mark.parametrize(("name", "fault"), FAULTS)
 @pytest.mark.parametrize(("layer", "server"), everywhere({("pubsub", "daphne")}))
 async def test_a_worker_that_goes_takes_nobody_else_along(
-    layer: str, server: str, name: str, fault: Fault, garage: Garage, demo: Site, table: list[str]
+    layer: str,
+    server: str,
+    name: str,
+    fault: Callable[[Run], Awaitable[None]],
+    garage: Garage,
+    demo: Site,
+    table: list[str],
 ) -> None:
     rig = garage.get((layer, server), lambda: Rig(demo, layer=layer, server=SERVERS[server]))
     run = Run(rig, expected_ends=AWAY)
