@@ -14,8 +14,8 @@ from demo_project.settings import GCRYPT as _GCRYPT
 from demo_project.settings import MIDDLEWARE as _MIDDLEWARE
 from tests import channel_layers
 
-# The demo's own middleware is synchronous alone: daphne does not end at SIGTERM while such a request
-# is under way, because its thread waits for an event loop that has stopped.
+# The demo's own middleware is synchronous alone: while such a request is under way, daphne does not
+# end at SIGTERM, since the request's thread waits for an event loop that has stopped.
 MIDDLEWARE = [each for each in _MIDDLEWARE if not each.startswith("demo_project.")]
 ROOT_URLCONF = "tests.faults.urls"
 GCRYPT = {**_GCRYPT, "REVALIDATE_INTERVAL": 1}
