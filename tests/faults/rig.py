@@ -199,7 +199,7 @@ class Run:
 
     def admit(self, kind: type[Client], browser: Browser, **options: Any) -> Client:
         """Let one more client connect."""
-        client = kind(browser, on_news=self._news.set, note=self._note, **options)
+        client = kind(browser, on_news=self._news.set, **{"note": self._note, **options})
         self.clients.append(client)
         self._tasks.append(asyncio.create_task(client.run()))
         return client
@@ -287,6 +287,9 @@ class Run:
 
         async def wait() -> None:
             while not condition():
+                for task in self._tasks:
+                    if task.done() and not task.cancelled():
+                        task.result()  # it raises what has ended a client
                 self._news.clear()
                 await self._news.wait()
 
