@@ -33,11 +33,20 @@ class Line:
 
 PYTEST = "pytest -q -o faulthandler_timeout=0"
 HISTORIES, ISOLATION = "tests/sessions/test_histories.py", "tests/test_isolation.py"
+FAULTS = {
+    "layer": "14 on 4 sites",
+    "stores": "6 on 4 sites",
+    "workers": "6 on 4 sites",
+}
 
 LINES = [
     Line("session histories", "10,000 per engine", f"{PYTEST} {HISTORIES}", {"HISTORIES": "10000"}),
     Line("frames elsewhere", "50 users, every pair", f"{PYTEST} {ISOLATION}", {"CALLERS": "50"}),
     Line("servers at SIGTERM", "13 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
+    *(
+        Line(f"faults of {what}", figure, f"{PYTEST} -m cluster tests/faults/test_{what}.py")
+        for what, figure in FAULTS.items()
+    ),
     *(
         Line(f"suite of {name}", f"{len(suite.modes)} modes", f"tests.foreign {name}")
         for name, suite in SUITES.items()

@@ -179,6 +179,14 @@ class ServerProcess:
         """`kill -9`: no goodbye to anyone."""
         self._end(signal.SIGKILL)
 
+    def suspend(self) -> None:
+        """Keep the process from running: it hangs, with all its connections open."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a suspended process run again."""
+        self._send(signal.SIGCONT)
+
     def restart(self, **env: str) -> Self:
         """Stop and start on the same port, with `env` added to the environment."""
         self.stop()

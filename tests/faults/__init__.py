@@ -1,0 +1,1 @@
+"""Faults of every part of a deployment, with each message accounted for; see ``rig.py``."""
