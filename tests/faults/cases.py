@@ -21,7 +21,7 @@ SLOW_OUTAGE = OUTAGE | {"TimeoutError", "HandshakeTimeout 4408", "1006?"}
 def command(redis: Redis, *words: str) -> None:
     """Tell a Redis to do something."""
     with RedisClient(port=redis.port) as client:
-        client.execute_command(*words)  # type: ignore[no-untyped-call]
+        client.execute_command(*words)
 
 
 @contextmanager

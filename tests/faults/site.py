@@ -47,7 +47,7 @@ class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
 def _plant() -> None:
     _planted.append(asyncio.create_task(asyncio.Event().wait()))
     _planted.append(os.open(os.devnull, os.O_RDONLY))
-    current_hub().members.remove = lambda _: []  # type: ignore[method-assign]
+    vars(current_hub().members)["remove"] = lambda connection: []
     for _ in range(100):
         logger.warning("planted")
 
@@ -109,7 +109,7 @@ routes: Any = [
     path("ws/", Member.as_asgi()),  # type: ignore[arg-type]
     path("ws/channels/", ChannelsMember.as_asgi()),  # type: ignore[arg-type]
 ]
-websocket = AuthMiddlewareStack(GcryptMiddleware(URLRouter(routes)))
+websocket: Any = AuthMiddlewareStack(GcryptMiddleware(URLRouter(routes)))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
