@@ -42,7 +42,7 @@ FAULTS = {
 LINES = [
     Line("session histories", "10,000 per engine", f"{PYTEST} {HISTORIES}", {"HISTORIES": "10000"}),
     Line("frames elsewhere", "50 users, every pair", f"{PYTEST} {ISOLATION}", {"CALLERS": "50"}),
-    Line("servers at SIGTERM", "13 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
+    Line("servers at SIGTERM", "11 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
     *(
         Line(f"faults of {what}", figure, f"{PYTEST} -m cluster tests/faults/test_{what}.py")
         for what, figure in FAULTS.items()
