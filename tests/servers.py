@@ -176,7 +176,7 @@ class ServerProcess:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """`kill -9`: no goodbye to anyone."""
+        """`kill -9`, for its workers as well: no goodbye to anyone."""
         self._end(signal.SIGKILL)
 
     def suspend(self) -> None:
@@ -244,7 +244,11 @@ class ServerProcess:
         self._reap()
 
     def _send(self, number: signal.Signals) -> None:
-        if self._process is not None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        if number == signal.SIGKILL:
+            os.killpg(self._process.pid, number)
+        else:
             self._process.send_signal(number)
 
     def _reap(self) -> None:
@@ -254,7 +258,7 @@ class ServerProcess:
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._reader.join(STOP_TIMEOUT)
 
