@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+from ..asynctasks import end_task
 from ..conf import conf
 from .members import Members
 from .sweep import Sweep
@@ -48,11 +49,15 @@ class Tasks:
         self._sweep_now.set()
 
     def end(self) -> asyncio.Future[Any]:
-        """Cancel everything at once; the future is done when all of it has ended."""
+        """Cancel everything at once; the future is done when all of it has ended.
+
+        Once may not be enough: before Python 3.12, ``wait_for`` swallows a cancellation that comes
+        together with the result.
+        """
         tasks = [self._sweeper, *self._working]
         for task in tasks:
             task.cancel()
-        return asyncio.gather(*tasks, return_exceptions=True)
+        return asyncio.gather(*(end_task(task) for task in tasks))
 
     def _revoke(self, message: Mapping[str, Any]) -> None:
         """Close the connections that the message names, and look up those that it casts doubt on.

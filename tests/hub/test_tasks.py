@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 
 import pytest
 
@@ -40,3 +41,19 @@ async def test_work_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> No
     await failed.wait()
     await tasks.end()
     assert "this work fails" in caplog.text
+
+
+async def test_a_task_that_swallows_its_cancellation_ends_all_the_same() -> None:
+    """As `wait_for` does before Python 3.12, when the result comes together with it."""
+    tasks = Tasks(Members())
+    began = asyncio.Event()
+
+    async def stubborn() -> None:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    tasks.start(stubborn())
+    await began.wait()
+    await asyncio.wait_for(tasks.end(), 10)
