@@ -258,7 +258,9 @@ class Socket:
 
 class Peer(Client):
     async def _converse(self, began: float) -> None:
-        async with Socket.open(self.browser, self.path, max_size=None) as socket:
+        # With a bound, what is unread when it leaves would keep the close from being read.
+        unbound = {"max_size": None, "max_queue": None}
+        async with Socket.open(self.browser, self.path, **unbound) as socket:
             accept = await asyncio.wait_for(socket.receive(), HTTP_TIMEOUT)
             assert accept == (CONTROL, {"type": "accept", "subprotocol": None})
             await self._stayed(self._listen(socket, self._opened(began)))

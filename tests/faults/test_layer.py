@@ -106,8 +106,9 @@ FAULTS: list[tuple[str, Fault, int, frozenset[str], set[tuple[str, str]]]] = [
 The campaign tries it everywhere else.
 """
 
-KNOWN: dict[tuple[str, str, str], str] = {}
-"""What fails today, by layer, server and fault, with the reason."""
+DOUBT = "behind a long outage a gap of one is told, whether something was lost or not"
+KNOWN = {"stopped for 8 s": DOUBT, "stopped for 20 s": DOUBT}
+"""What fails today, with the reason."""
 
 
 def cases() -> list[Any]:
@@ -115,7 +116,7 @@ def cases() -> list[Any]:
     for layer, server in sorted(ANYWHERE):
         for name, fault, amount, ends, quick in FAULTS:
             marks = [] if (layer, server) in quick else [pytest.mark.campaign]
-            if reason := KNOWN.get((layer, server, name)):
+            if reason := KNOWN.get(name):
                 marks.append(pytest.mark.xfail(strict=True, reason=reason))
             case = f"{layer}-{server}-{name}".replace(" ", "-")
             values = (layer, server, name, fault, amount, ends)
