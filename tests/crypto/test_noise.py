@@ -339,6 +339,7 @@ def test_every_handshake_has_a_kem_key_of_its_own() -> None:
     assert messages[0] != messages[1]
 
 
+@needs_ml_kem
 def test_the_patterns_share_nothing() -> None:
     initiator, _ = sides(NN_PSK0)
     with pytest.raises(DecryptionFailed):
