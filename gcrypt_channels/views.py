@@ -38,11 +38,11 @@ def _key(request: HttpRequest) -> HttpResponseBase:
         response["Allow"] = "POST"
         return response
     if not (request.user.is_authenticated or conf.anonymous):
-        return _refusal("Log in first: keys belong to a session.")
+        return _refusal(request, "Log in first: keys belong to a session.")
     prepare_session(request.session)
     keyring = async_to_sync(keys.resolve)({"session": request.session, "user": request.user})
     if keyring is None:
-        return _refusal("This session may have no key.")
+        return _refusal(request, "This session may have no key.")
     return _no_store(JsonResponse(_members(keyring)))
 
 
@@ -57,12 +57,13 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
     return members
 
 
-def _refusal(detail: str) -> JsonResponse:
+def _refusal(request: HttpRequest, detail: str) -> JsonResponse:
     """Say that there is no login; or, where the session store does not answer, to try again."""
     try:
         check_store()
     except Exception:
         logger.exception("The session store does not answer the key endpoint.")
+        del request.session  # it looks empty, and Django would delete its cookie
         return _error(503, "store", "The session store does not answer. Try again later.")
     return _error(401, "login", detail)
 

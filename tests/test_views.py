@@ -262,3 +262,4 @@ async def test_a_cache_that_is_down_is_no_logout(
     response = await alice.post("/gcrypt/key/")
     assert response.status_code == 503
     assert json.loads(response.content)["error"] == "store"  # type: ignore[attr-defined]
+    assert "sessionid" not in response.cookies  # Django deletes that of a session that is gone
