@@ -91,18 +91,17 @@ def through_load(mode: str) -> Callable[[Bench, Scenario, str, Contestant], Samp
         result = load.work()
         used = cpu_time(running.pid) - before
         load.end()
+        if scenario.watched:  # watching takes all the CPU there is, so nothing else is a figure
+            held = re.findall(r"held ([\d.]+)", running.log[printed:])
+            return {"held": statistics.median(map(float, held))}
         count = max(result["count"], 1)
-        sample = {
+        return {
             "cpu": used / count * 1e6,
             "rate": result["count"] / result["seconds"],
             "client": result["own_cpu"] / count * 1e6,
             "p50": result["p50"] * 1e6,
             "p99": result["p99"] * 1e6,
         }
-        held = re.findall(r"held ([\d.]+)", running.log[printed:])
-        if held:
-            sample["held"] = statistics.median(map(float, held))
-        return sample
 
     return measure
 
@@ -398,8 +397,22 @@ GOALS: Final = (
     _least("v2 echo 4 KiB x 50, CPU", "echo-rows", V2, (1.4, 1.35)),
     _least("the same with msgspec", "echo-fast", V2_FAST, (2.1, 2.5)),
     _least("v2 echo 100 B x 1, msgs/s", "echo-one", V2, (1.75, 2.6), figure="rate"),
-    _least("v2 against g-crypt in Node, 100 B, CPU", "echo", V2, (3.5, 3.5), against=NODE),
-    _least("v2 against g-crypt in Node, 4 KiB, CPU", "echo-rows", V2, (9, 9), against=NODE),
+    _least(
+        "v2 against g-crypt in Node, 100 B, msgs/s",
+        "echo",
+        V2,
+        (3.5, 3.5),
+        figure="rate",
+        against=NODE,
+    ),
+    _least(
+        "v2 against g-crypt in Node, 4 KiB, msgs/s",
+        "echo-rows",
+        V2,
+        (9, 9),
+        figure="rate",
+        against=NODE,
+    ),
     _least("v1 echo 100 B x 50, CPU", "echo", V1, (1.25, 1.1)),
     _least("v1 echo 4 KiB x 50, CPU", "echo-rows", V1, (0.85, 0.85)),
     _most("synchronous consumer, CPU", "echo-sync", V2_SYNC, _both(1.05, 1.05), against=SYNC),
