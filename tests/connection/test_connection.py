@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gcrypt_channels import GcryptMiddleware
+from gcrypt_channels.connection import connection as connection_module
 from gcrypt_channels.connection import connection as connections
 from gcrypt_channels.connection.connection import Connection
 from gcrypt_channels.connection.facade import connection_of
@@ -218,6 +219,20 @@ async def test_a_send_of_the_server_that_is_cancelled_is_the_end_of_the_connecti
     await connection.send(text("too late"))
     assert len(server.sent) == 3
     server.leave(1006)
+    await server.end()
+    assert application.received == [
+        {"type": "websocket.disconnect", "code": 1006, "reason": ""},
+    ]
+
+
+async def test_a_client_that_went_is_reported_even_if_the_server_never_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "END_TIMEOUT", 0)
+    application = Application()
+    server, connection = await connected(application)
+    server.broken = OSError("the client is gone")
+    await connection.send(text("lost"))
     await server.end()
     assert application.received == [
         {"type": "websocket.disconnect", "code": 1006, "reason": ""},
