@@ -5,6 +5,7 @@ import { Crypt, EncryptedWebSocket } from "/gcrypt.js";
 /** Carries frames to the benchmark's session in Python while connecting, then merely counts them. */
 class Loop {
   static current;
+  readyState = 1;
   bufferedAmount = 0;
   frames = [];
   expected = 0;
