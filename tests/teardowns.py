@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 LIMIT = 5.0
-"""Seconds for all that a test tears down, the fixtures of its module and session included."""
+"""Seconds for all that a test tears down, the fixtures of its module and session included.
+
+``@pytest.mark.teardown(limit=…)`` gives a test another limit.
+"""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -16,5 +19,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     started = time.monotonic()
     yield
     took = time.monotonic() - started
-    if took > LIMIT:
-        pytest.fail(f"the teardown of {item.nodeid} took {took:.1f} s, more than {LIMIT} s")
+    marker = item.get_closest_marker("teardown")
+    limit = LIMIT if marker is None else marker.kwargs["limit"]
+    if took > limit:
+        pytest.fail(f"the teardown of {item.nodeid} took {took:.1f} s, more than {limit} s")

@@ -46,8 +46,14 @@ def cluster(server: type[WebServer], layer: str, demo: Site) -> Iterator[Cluster
     with Cluster(site, server=server) as cluster:
         yield cluster
     for worker in cluster.workers:
+        # channels_redis itself forgets this task, and with it the error of a Redis that is away.
+        log = re.sub(
+            r"Task exception was never retrieved\nfuture: <[^\n]*\._clean_receive_backup\(\)",
+            "",
+            worker.log,
+        )
         for complaint in ("was destroyed", "never retrieved", "never awaited", "too long"):
-            assert complaint not in worker.log
+            assert complaint not in log
 
 
 async def log_in(url: str, user: str) -> DjangoSession:
@@ -230,15 +236,24 @@ class Listener:
             self.heard.append(number)
             self._news.set()
 
-    async def hears(self, condition: Callable[[int], bool]) -> None:
-        """Wait until a number is heard that fulfils `condition`."""
+    async def hears(self, condition: Callable[[int], bool], listening: asyncio.Task[None]) -> None:
+        """Wait until a number fulfils `condition`, or raise what ended `listening`."""
 
         async def wait() -> None:
             while not self.heard or not condition(self.heard[-1]):
                 self._news.clear()
                 await self._news.wait()
 
-        await asyncio.wait_for(wait(), DEADLINE)
+        waiting = asyncio.create_task(wait())
+        try:
+            await asyncio.wait(
+                {waiting, listening}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED
+            )
+            if listening.done():
+                await listening
+            assert waiting.done(), f"nothing after {self.heard[-1:]} of {len(self._answers)}"
+        finally:
+            waiting.cancel()
 
 
 @pytest.mark.parametrize(
@@ -263,17 +278,17 @@ async def test_a_redis_that_is_killed_under_load_closes_nobody_and_loses_nothing
         Listener(await log_in(worker.url, user), answers)
         for worker, user in ((first, "alice"), (second, "bob"))
     ]
-    tasks = [asyncio.create_task(each.listen()) for each in listeners]
-    tasks.append(asyncio.create_task(load()))
+    listening = [asyncio.create_task(each.listen()) for each in listeners]
+    tasks = [*listening, asyncio.create_task(load())]
     try:
-        for each in listeners:
-            await each.hears(lambda number: number > 5)
+        for each, task in zip(listeners, listening, strict=True):
+            await each.hears(lambda number: number > 5, task)
         cluster.redis.kill()
         killed_at = len(answers)
         await asyncio.wait_for(refused.wait(), DEADLINE)
         cluster.redis.start()
-        for each in listeners:
-            await each.hears(lambda number: number > killed_at + 20)
+        for each, task in zip(listeners, listening, strict=True):
+            await each.hears(lambda number: number > killed_at + 20, task)
     finally:
         for task in tasks:
             task.cancel()
