@@ -249,7 +249,7 @@ SCENARIOS: Final = (
         "memory of an idle connection, layer on Redis",
         (PLAIN, V2, V2_CHANNEL),
         idle,
-        connections=80,
+        connections=400,
         layer="redis",
         rounds=1,
     ),

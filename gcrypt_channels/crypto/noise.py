@@ -78,6 +78,9 @@ NNHFS_PSK0: Final = Pattern(
 _MAX_CONTEXTS: Final = 1024
 """Expanded AES keys that a process keeps for its connections: two for each that is busy."""
 
+_FEW: Final = 4
+"""Messages for which a key is expanded each time: a quiet socket keeps no expanded key."""
+
 # Weak references: nothing here keeps a key longer than its connection does.
 _expanded: Final[deque[ref[CipherState]]] = deque()
 
@@ -86,7 +89,8 @@ class CipherState:
     """A key and a counter, section 5.1. The key is never empty: a state is made with its key.
 
     AES-GCM's expanded key takes 2.5 kB, so only the :data:`_MAX_CONTEXTS` states that last needed
-    one have it; the others make it anew (about 1 µs) when they are used.
+    one have it, of those that are used more than a few times; the others make it anew (about 1 µs)
+    when they are used.
     """
 
     __slots__ = ("__weakref__", "_aead", "_counter", "_key")
@@ -126,7 +130,10 @@ class CipherState:
         self._aead = None
 
     def _expand(self) -> AesGcm:
-        aead = self._aead = AesGcm(self._key)
+        aead = AesGcm(self._key)
+        if self._counter < _FEW:
+            return aead
+        self._aead = aead
         _expanded.append(ref(self))
         if len(_expanded) > _MAX_CONTEXTS:
             oldest = _expanded.popleft()()

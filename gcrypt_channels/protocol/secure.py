@@ -50,6 +50,22 @@ class SecureSession:
     ``receive`` raises ``InvalidFrame`` and every ``seal`` ``LocalError``.
     """
 
+    __slots__ = (
+        "_handshake",
+        "_hello",
+        "_is_server",
+        "_max_message",
+        "_may_receive",
+        "_may_send",
+        "_offered",
+        "_padding",
+        "_rekey_interval",
+        "_state",
+        "_transport",
+        "peer_max_message",
+        "profile",
+    )
+
     def __init__(
         self,
         profile: SecureProfile = V2,
