@@ -8,8 +8,8 @@ demo: ## set everything up and serve the demo on http://127.0.0.1:8000/ (PORT=â€
 	@scripts/setup demo
 	@$(PYTHON_ENV) manage.py migrate --verbosity 0
 	@$(PYTHON_ENV) manage.py demo_users
-	@echo "The demo is at http://127.0.0.1:$(PORT)/ for alice (alice-demo) and bob (bob-demo)"
-	@exec .venv/bin/daphne -b 127.0.0.1 -p $(PORT) demo_project.asgi:application
+	@echo "The demo is at http://127.0.0.1:$(PORT)/; its other pages are for alice (alice-demo) and bob (bob-demo)"
+	@exec $(PYTHON_ENV) -m scripts.demo $(PORT)
 
 cluster: ## serve the demo from three workers with Redis and nginx (PORT=â€¦ as above)
 	@scripts/setup test

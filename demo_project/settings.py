@@ -8,6 +8,7 @@ REDIS_URL                   the channel layer's Redis; else the in-memory layer
 DJANGO_SECRET_KEY           Django's own secret; else drawn once into `data/`
 DJANGO_DEBUG                `0` turns debug pages and log-in buttons off; this is a demo, so `1`
 DJANGO_ALLOWED_HOSTS        host names, separated by commas; else 127.0.0.1 and localhost
+DEMO                        `1` shows the stage of the front page without debug pages as well
 DEMO_DATA                   directory of the database and the drawn secrets; else `data/` here
 """
 
@@ -92,21 +93,30 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if redis_url := os.environ.get("REDIS_URL"):
-    redis_layer = {
+# The stage of the front page makes throw-away users, and lets visitors attack them. It lives in one
+# process: `make cluster`, which has three, turns it off.
+DEMO_STAGE = os.environ.get("DEMO", "1" if DEBUG else "0") == "1"
+
+REDIS_URL = os.environ.get("REDIS_URL", "")
+if REDIS_URL:
+    plain_layer: dict[str, Any] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how long
         # channels_redis waits for a message: every quiet connection would be cut.
-        "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": 15}]},
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15}]},
     }
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "gcrypt_channels.layers.SealedChannelLayer",
-            "CONFIG": {"layer": redis_layer},
+            "CONFIG": {"layer": plain_layer},
         },
     }
 else:
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    plain_layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    CHANNEL_LAYERS = {"default": plain_layer}
+if DEMO_STAGE:
+    # What the stage compares with: a layer as Channels has it.
+    CHANNEL_LAYERS["plain"] = plain_layer
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"

@@ -10,11 +10,68 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
 from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from demo_project.management.commands.demo_users import DEMO_USERS
+from demo_project.settings import DEMO_STAGE, REDIS_URL
+from demo_project.stage.listing import files_to_change
 from demo_project.trespass import try_frame
+
+# (where, class of the column, (attack, its name, what it does))
+ATTACK_GROUPS = [
+    (
+        "Attack alice's login",
+        "",
+        [
+            (
+                "cookie",
+                "Steal the cookie",
+                "A thief copies alice's session cookie and opens a socket of his own.",
+            ),
+            (
+                "logout",
+                "Log alice out",
+                "alice logs out elsewhere, with two sockets open: hers and a thief's.",
+            ),
+        ],
+    ),
+    (
+        "Attack the wire",
+        "two mid",
+        [
+            (
+                "flip",
+                "Flip a bit",
+                "The proxy changes one bit of alice's frame. In ASCII that makes a 1 a 9.",
+            ),
+            ("replay", "Replay", "The proxy sends a frame of alice's a second time."),
+            (
+                "splice",
+                "Change the URL",
+                "alice opens one room; the proxy makes it the managers' room.",
+            ),
+            (
+                "strip",
+                "Downgrade it",
+                "The proxy deletes the best profile from alice's offer.",
+            ),
+        ],
+    ),
+    (
+        "Attack Redis",
+        "mid",
+        [
+            ("read", "Read Redis", "Somebody runs MONITOR on your Redis, or finds a dump."),
+            (
+                "forge",
+                "Forge in Redis",
+                "Somebody who can write to Redis makes up a message from alice, and repeats one.",
+            ),
+        ],
+    ),
+]
 
 
 class DemoLoginView(LoginView):
@@ -26,7 +83,16 @@ class DemoLoginView(LoginView):
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "demo/home.html")
+    """The stage and what a project adds; makes the CSRF cookie, without which it cannot open."""
+    get_token(request)
+    context = {
+        "attacks": ATTACK_GROUPS,
+        "files": files_to_change(),
+        "sides": ["Plain Channels", "gcrypt_channels"],
+        "has_redis": bool(REDIS_URL),
+        "stage": DEMO_STAGE,
+    }
+    return render(request, "demo/home.html", context)
 
 
 @login_required

@@ -16,7 +16,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     directory = ROOT / "demo_project" / "data" / "cluster"
     directory.mkdir(parents=True, exist_ok=True)
-    with Cluster(demo_site(directory), port=int(sys.argv[1])) as cluster:
+    with Cluster(demo_site(directory, DEMO="0"), port=int(sys.argv[1])) as cluster:
         workers = ", ".join(worker.url for worker in cluster.workers)
         print(f"Serving {cluster.url}/ from {workers}")
         print(f"What Redis sees: redis-cli -p {cluster.redis.port} monitor", flush=True)

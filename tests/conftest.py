@@ -41,7 +41,7 @@ def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(files: Path, directory: Path) -> Site:
-    return Site(shutil.copytree(files, directory, dirs_exist_ok=True))
+    return Site(shutil.copytree(files, directory, dirs_exist_ok=True), env={"DEMO": "0"})
 
 
 @pytest.fixture

@@ -83,8 +83,11 @@ class Site:
 
 
 def demo_site(directory: Path, **env: str) -> Site:
-    """The demo project with a database of its own, in which alice and bob exist."""
-    site = Site(directory, env=env)
+    """The demo project with a database of its own, in which alice and bob exist.
+
+    The front page has no stage, which would make more users and sockets, unless `DEMO` is "1".
+    """
+    site = Site(directory, env={"DEMO": "0", **env})
     site.manage("migrate", "--verbosity", "0")
     site.manage("demo_users")
     return site
