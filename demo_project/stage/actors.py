@@ -80,7 +80,8 @@ async def fetch_key(sandbox: Sandbox, session_key: str) -> SessionKey:
 def _fetch_key(sandbox: Sandbox, session_key: str) -> SessionKey:
     site = "http://{}:{}".format(*sandbox.server)
     cookies = f"{settings.SESSION_COOKIE_NAME}={session_key}"
-    with urlopen(Request(f"{site}/accounts/login/", headers={"Cookie": cookies})) as page:  # noqa: S310
+    login = Request(f"{site}/accounts/login/", headers={"Cookie": cookies})  # noqa: S310
+    with urlopen(login, timeout=PATIENCE) as page:  # noqa: S310
         token = next(
             each.partition(";")[0].partition("=")[2]
             for each in page.headers.get_all("Set-Cookie")
