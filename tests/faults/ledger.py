@@ -1,10 +1,9 @@
 """The account of what was published, and of what each connection heard and was told of.
 
 What has to hold for one connection between two messages that it heard: every number in between that
-the layer took is told as missing, and no more are told than there are numbers in between. Two
-things are different at the beginning of a connection. Nobody needs to be told of what was published
-before it was open. And if the message before the loss, or the first of all, was published before
-that, one may be told for several.
+the layer took is told as missing, and no more are told than there are numbers in between. Before the
+first message two things are different: nobody needs to be told of what was published before the
+connection was open, and one may be told for several.
 
 The end of a connection tells of what comes after its last message.
 """
@@ -105,10 +104,12 @@ def _compare(
         for each, post in posts.items()
         if each < number and (each > last if last is not None else _could_reach(post, ear))
     }
-    lost = sum(bool(post.taken) and post.began >= ear.opened for post in between.values())
-    is_exact = last is not None and posts[last].began >= ear.opened
+    is_first = last is None
+    lost = sum(
+        bool(post.taken) and (post.began >= ear.opened or not is_first) for post in between.values()
+    )
     account.missing += lost
-    if told < (lost if is_exact else min(lost, 1)):
+    if told < (min(lost, 1) if is_first else lost):
         account.untold += lost - told
         account.details.append(
             f"between {last} and {number}: {lost} lost, {told} told ({_course(between, ear)})"

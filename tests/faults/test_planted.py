@@ -67,10 +67,11 @@ def test_what_was_published_while_a_client_connected_may_be_missed_or_told() -> 
     assert account(-4, 5, began=3.0, opened=4.7) == {"false_gaps": 2}
 
 
-def test_what_was_published_before_a_client_was_in_may_be_heard_and_need_not_be_told() -> None:
-    assert account(1, 3, opened=2.5) == {}
-    assert account(1, -1, 6, opened=2.5) == {}
-    assert account(1, 6, opened=2.5) == {"untold": 2}
+def test_what_was_published_before_a_client_was_in_need_not_be_told_unless_it_heard_more() -> None:
+    assert account(3, opened=2.5) == {}
+    assert account(-1, 5, opened=2.5) == {}
+    assert account(1, -3, 6, opened=2.5) == {}
+    assert account(1, -1, 6, opened=2.5) == {"untold": 2}
 
 
 def dropping(ear: Ear, content: object) -> None:
