@@ -24,7 +24,9 @@ def message(number: int) -> list[object]:
 POSTS = {number: Post(float(number), number + 0.5, taken=number != 4) for number in range(1, 9)}
 
 
-def account(*notes: object, began: float = 0.0, opened: float = 0.5) -> dict[str, int]:
+def account(
+    *notes: object, began: float = 0.0, opened: float = 0.5, doubts: int = 0
+) -> dict[str, int]:
     """The defects that an ear has which heard these numbers; `-n` is a gap of n."""
     ear = Ear(began, opened)
     for each in notes:
@@ -32,7 +34,7 @@ def account(*notes: object, began: float = 0.0, opened: float = 0.5) -> dict[str
             ear.tell(-each)
         else:
             ear.hear(message(each) if isinstance(each, int) else each)
-    return settle(POSTS, [ear]).defects()
+    return settle(POSTS, [ear], doubts=doubts).defects()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,13 @@ def account(*notes: object, began: float = 0.0, opened: float = 0.5) -> dict[str
 )
 def test_the_account_of_one_connection(notes: tuple[object, ...], defects: dict[str, int]) -> None:
     assert account(*notes) == defects
+
+
+def test_a_doubt_is_told_once() -> None:
+    assert account(1, -1, 2, doubts=1) == {}
+    assert account(1, -2, 2, doubts=1) == {"false_gaps": 1}
+    assert account(1, -1, 2, -1, 3, doubts=1) == {"false_gaps": 1}
+    assert account(1, 3, doubts=1) == {"untold": 1}
 
 
 def test_what_was_published_while_a_client_connected_may_be_missed_or_told() -> None:
