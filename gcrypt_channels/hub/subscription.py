@@ -147,7 +147,7 @@ class Subscription:
 
     async def _probe(self) -> None:
         self._probe_now.clear()
-        probe = _PROBE
+        probe: Mapping[str, object] = _PROBE
         try:
             if self.up and self._probe_back:
                 self._is_rejoining = False

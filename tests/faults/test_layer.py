@@ -107,7 +107,7 @@ The campaign tries it everywhere else.
 """
 
 LONG = {"stopped for 8 s", "stopped for 20 s"}
-"""Behind these the pubsub layer, which keeps nothing, may have lost a last message: that is told."""
+"""Behind these the pubsub layer, which keeps nothing, may have lost a last message, and says so."""
 
 
 def cases() -> list[Any]:
