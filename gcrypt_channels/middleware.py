@@ -192,7 +192,7 @@ class GcryptMiddleware:
     async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
-            await acheck_store()
+            await acheck_store(scope.get("session"), scope.get("cookies") or {})
             raise NoSessionKey
         return keyring, await login_of(scope)
 

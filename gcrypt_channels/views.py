@@ -60,7 +60,7 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
 def _refusal(request: HttpRequest, detail: str) -> JsonResponse:
     """Say that there is no login; or, where the session store does not answer, to try again."""
     try:
-        check_store()
+        check_store(request.session, request.COOKIES)
     except Exception:
         logger.exception("The session store does not answer the key endpoint.")
         del request.session  # it looks empty, and Django would delete its cookie

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.test import AsyncClient, Client
 from django.urls import reverse
@@ -263,3 +264,41 @@ async def test_a_cache_that_is_down_is_no_logout(
     assert response.status_code == 503
     assert json.loads(response.content)["error"] == "store"  # type: ignore[attr-defined]
     assert "sessionid" not in response.cookies  # Django deletes that of a session that is gone
+
+
+async def test_a_cache_that_wakes_up_behind_the_look_at_the_session_is_no_logout(
+    users: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.ROOT_URLCONF = "tests.visitors"
+    alice = await Visitor.logged_in("alice")
+    await alice.fetch_key()
+    get = LocMemCache.get
+    failures: list[None] = []
+
+    def waking_up(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise ConnectionError("the cache is down")
+        return get(*args, **kwargs)
+
+    monkeypatch.setattr(LocMemCache, "get", waking_up)
+    failures.append(None)
+    assert await alice.socket().open() == 1013
+    failures.append(None)
+    response = await alice.post("/gcrypt/key/")
+    assert (response.status_code, failures) == (503, [])
+    assert "sessionid" not in response.cookies
+    await (await alice.open()).leave()
+
+
+async def test_a_session_that_is_gone_from_the_cache_is_a_logout(
+    users: None, settings: Any
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.ROOT_URLCONF = "tests.visitors"
+    alice = await Visitor.logged_in("alice")
+    await alice.fetch_key()
+    await caches["default"].aclear()
+    assert await alice.socket().open() == 4401
+    assert (await alice.post("/gcrypt/key/")).status_code == 401

@@ -3,6 +3,11 @@
 It survives the layer. A channel layer forgets memberships (Redis does when it restarts, and a day
 after they were made) and says nothing, so the subscription sends itself a probe through a group of
 its own: when one does not come back, everything is joined again.
+
+Whether messages were lost meanwhile is shown by the numbers of those that follow; but after a long
+outage nobody can wait for them. It has lost nothing that the numbers would not show if the layer
+keeps messages, and a probe comes back that was sent before anything was joined again. Otherwise all
+groups are told that they may have missed something.
 """
 
 from __future__ import annotations
@@ -10,28 +15,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
 from ..asynctasks import end_task
 from ..exceptions import TryAgainLater
-from ..layers.envelope import CONTROL_GROUP, LAYER_TIMEOUT, RESERVED, layer_group
+from ..layers.envelope import CONTROL_GROUP, LAYER_TIMEOUT, RESERVED, layer_group, retention_of
 
 logger = logging.getLogger(__name__)
 
 PROBE_INTERVAL: Final = 2.5
 """Seconds between two probes. A lost membership is noticed after two of them at the latest."""
 
-LONG_OUTAGE: Final = 2 * PROBE_INTERVAL
-"""Seconds of an outage after which messages may have been lost that nothing else would tell of."""
+LONG_OUTAGE: Final = 3 * PROBE_INTERVAL
+"""Seconds without a probe after which messages may be lost that nothing that follows tells of."""
 
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
 """Seconds from one attempt to reach the layer to the next: the first, doubled up to the last."""
 
 _PROBE: Final = {"type": "gcrypt.probe"}
+_REJOINED_PROBE: Final = {"type": "gcrypt.probe", "rejoined": True}
+"""One that was sent after everything was joined again: it does not show what the layer had kept."""
+
 _DEFAULT_GROUP_EXPIRY: Final = 86_400  # seconds; what Channels' own layers have
 
 
@@ -42,7 +50,8 @@ class Subscription:
         layer: the channel layer.
         on_message: called with each message.
         rejoin: called to join every group again, with :meth:`add_now`.
-        on_long_outage: called when the layer works again after :data:`LONG_OUTAGE` or more.
+        on_long_outage: called when the layer works again after more than :data:`LONG_OUTAGE`, and
+            has not shown that it kept memberships and messages.
 
     Attributes:
         up: whether the layer is known to work.
@@ -66,6 +75,8 @@ class Subscription:
         self._channel: str | None = None
         self._probe_group = RESERVED + token_hex(16)
         self._probe_back = False
+        self._retention = retention_of(layer)
+        self._is_rejoining = False
         self._renew_at = 0.0
         self._retry = FIRST_RETRY
         self._outage_logged = False
@@ -136,14 +147,21 @@ class Subscription:
 
     async def _probe(self) -> None:
         self._probe_now.clear()
+        probe: Mapping[str, object] = _PROBE
         try:
+            if self.up and self._probe_back:
+                self._is_rejoining = False
             if not self.up or not self._probe_back or time.monotonic() >= self._renew_at:
                 await self._renew()
+                probe = _REJOINED_PROBE
             self._probe_back = False
-            probe = self._layer.group_send(self._probe_group, dict(_PROBE))
-            await asyncio.wait_for(probe, LAYER_TIMEOUT)
+            await self._send_probe(probe)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
             self._on_outage(error)
+
+    async def _send_probe(self, probe: Mapping[str, object]) -> None:
+        sending = self._layer.group_send(self._probe_group, dict(probe))
+        await asyncio.wait_for(sending, LAYER_TIMEOUT)
 
     async def _renew(self) -> None:
         """Join every group again, and receive again if receiving has ended.
@@ -157,6 +175,9 @@ class Subscription:
             # whole process, and that one reads for its own prefix alone.
             new: str = await asyncio.wait_for(self._layer.new_channel(), LAYER_TIMEOUT)
             channel = self._channel = new
+        elif not self._is_rejoining:
+            await self._send_probe(_PROBE)
+        self._is_rejoining = True
         await self.add_now(self._probe_group)
         await self.add_now(layer_group(CONTROL_GROUP))
         if self._receiver is None or self._receiver.done():
@@ -170,8 +191,8 @@ class Subscription:
         try:
             while True:
                 message = await self._receive_one(channel)
-                if message == _PROBE:
-                    self._on_probe()
+                if message in (_PROBE, _REJOINED_PROBE):
+                    self._on_probe(is_rejoined=message == _REJOINED_PROBE)
                 else:
                     self._on_message(message)
         except Exception as error:  # noqa: BLE001 - a layer raises whatever its library raises
@@ -186,9 +207,10 @@ class Subscription:
             await asyncio.sleep(FIRST_RETRY)
             return None
 
-    def _on_probe(self) -> None:
+    def _on_probe(self, *, is_rejoined: bool) -> None:
         now = time.monotonic()
-        if now - self.probed_at > LONG_OUTAGE + PROBE_INTERVAL:
+        away = now - self.probed_at
+        if away > LONG_OUTAGE and (is_rejoined or away > self._retention):
             self._on_long_outage()
         self.probed_at = now
         self._probe_back = True

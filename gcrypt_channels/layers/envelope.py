@@ -163,6 +163,18 @@ def expiry_of(layer: Any) -> float:
     return float(vars(layer).get("expiry", _DEFAULT_EXPIRY))
 
 
+def retention_of(layer: Any) -> float:
+    """Seconds for which ``layer`` keeps the messages of a process that does not receive.
+
+    Only channels_redis' core layer has a queue for each channel; on its pubsub layer, what nobody
+    receives at once is gone. 0 as well for a layer that this package does not know.
+    """
+    core = sys.modules.get("channels_redis.core")
+    if core is None or not isinstance(layer, core.RedisChannelLayer):
+        return 0.0
+    return expiry_of(layer)
+
+
 def is_outage(error: Exception) -> bool:
     """Whether ``error`` means that the Redis behind the channel layer cannot serve now.
 

@@ -19,8 +19,8 @@ MAX_SEEN: Final = 10_000
 class Lost(NamedTuple):
     """Messages that a sender has numbered and that did not arrive.
 
-    ``after`` is when the sender sent the last message before them, 0 if that is not known, and
-    ``until`` when it sent the last of them; both in ns.
+    ``after`` is when the last message before them arrived here, 0 if none is known, and ``until``
+    when the sender sent the last of them; both in ns.
     """
 
     messages: int
@@ -28,10 +28,14 @@ class Lost(NamedTuple):
     until: int
 
     def since(self, joined_at: int) -> int:
-        """How many messages a member that joined at ``joined_at`` (ns) missed, at least."""
-        if self.until < joined_at:
-            return 0
-        return self.messages if joined_at <= self.after else 1
+        """How many messages a member that joined at ``joined_at`` (ns) missed, at least.
+
+        A member that was here when the last one before them arrived missed them all, though it may
+        have joined after they were sent.
+        """
+        if joined_at <= self.after:
+            return self.messages
+        return int(joined_at <= self.until)
 
 
 class Opened(NamedTuple):
@@ -46,6 +50,7 @@ class Opened(NamedTuple):
 class _Seen(NamedTuple):
     number: int
     sent: int
+    arrived: int
 
 
 class Receiver:
@@ -71,16 +76,17 @@ class Receiver:
         key = envelope.tag, envelope.sender
         seen = self._seen.get(key)
         oldest = max(joined_at - CLOCK_SKEW, self._forgotten + 1)
-        if abs(time.time_ns() - envelope.sent) > expiry * 1e9 or (
+        now = time.time_ns()
+        if abs(now - envelope.sent) > expiry * 1e9 or (
             envelope.sent < oldest if seen is None else envelope.number <= seen.number
         ):
             raise DecryptionFailed
-        self._remember(key, _Seen(envelope.number, envelope.sent))
+        self._remember(key, _Seen(envelope.number, envelope.sent, now))
         lost = self._lost(envelope.number, body, seen)
         return Opened(envelope.sender, body.kind, body.payload, lost)
 
     def _lost(self, number: int, body: Body, seen: _Seen | None) -> Lost | None:
-        expected, after = (0, 0) if seen is None else (seen.number + 1, seen.sent)
+        expected, after = (0, 0) if seen is None else (seen.number + 1, seen.arrived)
         if number == expected or (seen is None and body.previous <= self._forgotten):
             return None
         return Lost(number - expected, after, body.previous)

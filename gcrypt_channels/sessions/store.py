@@ -21,6 +21,8 @@ from django.core.exceptions import ValidationError
 from django.db import router
 from django.utils import timezone
 
+from ..exceptions import TryAgainLater
+
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
@@ -65,23 +67,32 @@ def _load_cached(
     return {names[name]: data for name, data in cached.items()}
 
 
-def check_store() -> None:
-    """Ask whether the store of the sessions answers; blocks.
+def check_store(session: SessionBase | None, cookies: Mapping[str, str]) -> None:
+    """Find out whether an empty session is empty, before a client is told to log in; blocks.
 
-    Django's cache engine takes a cache that is down for a session that is gone: a refusal is
-    believed only if the store answers. The other engines raise by themselves.
+    Django's cache engine takes a cache that is down for a session that is gone, so its word is
+    doubted. The other engines raise by themselves.
+
+    Args:
+        session: the session that is about to be refused.
+        cookies: those of the request, of which one names the session.
 
     Raises:
-        Exception: it does not, whatever its library raises.
+        TryAgainLater: the session is there after all: the store did not answer when it was loaded.
+        Exception: the store does not answer now, whatever its library raises.
     """
-    if _hides_outages():
-        caches[settings.SESSION_CACHE_ALIAS].get("gcrypt_channels")
+    if not _hides_outages():
+        return
+    key = cookies.get(settings.SESSION_COOKIE_NAME) or ""
+    is_there = bool(load_sessions([key or "gcrypt_channels"]))
+    if is_there and (session is None or session.session_key != key):
+        raise TryAgainLater("the session store does not answer")
 
 
-async def acheck_store() -> None:
+async def acheck_store(session: SessionBase | None, cookies: Mapping[str, str]) -> None:
     """Do what :func:`check_store` does, in the thread of the synchronous code."""
     if _hides_outages():
-        await database_sync_to_async(check_store)()
+        await database_sync_to_async(check_store)(session, cookies)
 
 
 def _hides_outages() -> bool:

@@ -2,9 +2,8 @@
 
 What has to hold for one connection between two messages that it heard: every number in between that
 the layer took is told as missing, and no more are told than there are numbers in between. Two
-things are different at the beginning of a connection. Nobody needs to be told of what was published
-before it was open. And if the message before the loss, or the first of all, was published before
-that, one may be told for several.
+things are different before the first message: nobody needs to be told of what was published before
+the connection was open, and one may be told for several.
 
 The end of a connection tells of what comes after its last message.
 """
@@ -62,15 +61,19 @@ class Account:
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
-def settle(posts: dict[int, Post], ears: list[Ear]) -> Account:
-    """Compare what was published with what every connection heard."""
+def settle(posts: dict[int, Post], ears: list[Ear], *, doubts: int = 0) -> Account:
+    """Compare what was published with what every connection heard.
+
+    `doubts` is how many messages each connection may be told of that were not lost, because the
+    server could not know.
+    """
     account = Account()
     for ear in ears:
-        _settle_one(posts, ear, account)
+        _settle_one(posts, ear, account, doubts)
     return account
 
 
-def _settle_one(posts: dict[int, Post], ear: Ear, account: Account) -> None:
+def _settle_one(posts: dict[int, Post], ear: Ear, account: Account, doubts: int) -> None:
     last: int | None = None
     heard: set[int] = set()
     told = 0
@@ -89,7 +92,7 @@ def _settle_one(posts: dict[int, Post], ear: Ear, account: Account) -> None:
         if last is not None and number < last:
             account.reordered += 1
             continue
-        _compare(posts, ear, last, number, told, account)
+        doubts -= _compare(posts, ear, last, number, told, account, doubts)
         account.heard += 1
         account.told += told
         heard.add(number)
@@ -97,28 +100,41 @@ def _settle_one(posts: dict[int, Post], ear: Ear, account: Account) -> None:
 
 
 def _compare(
-    posts: dict[int, Post], ear: Ear, last: int | None, number: int, told: int, account: Account
-) -> None:
-    """Compare what was told between two messages, or before the first, with what was lost."""
+    posts: dict[int, Post],
+    ear: Ear,
+    last: int | None,
+    number: int,
+    told: int,
+    account: Account,
+    doubts: int,
+) -> int:
+    """Compare what was told between two messages, or before the first, with what was lost.
+
+    Returns how many of the `doubts` were told.
+    """
     between = {
         each: post
         for each, post in posts.items()
         if each < number and (each > last if last is not None else _could_reach(post, ear))
     }
-    lost = sum(bool(post.taken) and post.began >= ear.opened for post in between.values())
-    is_exact = last is not None and posts[last].began >= ear.opened
+    is_first = last is None
+    lost = sum(
+        bool(post.taken) and (post.began >= ear.opened or not is_first) for post in between.values()
+    )
     account.missing += lost
-    if told < (lost if is_exact else min(lost, 1)):
+    if told < (min(lost, 1) if is_first else lost):
         account.untold += lost - told
         account.details.append(
             f"between {last} and {number}: {lost} lost, {told} told ({_course(between, ear)})"
         )
-    if told > len(between):
-        account.false_gaps += told - len(between)
+    doubted = min(doubts, max(0, told - len(between)))
+    if told - doubted > len(between):
+        account.false_gaps += told - doubted - len(between)
         account.details.append(
             f"between {last} and {number}: {len(between)} missing, {told} told "
             f"({_course(between, ear)})"
         )
+    return doubted
 
 
 def _could_reach(post: Post, ear: Ear) -> bool:

@@ -157,6 +157,7 @@ class Run:
         rig: the processes.
         note: how a client notes what it hears.
         expected_ends: how connections and attempts may end.
+        doubts: how many messages each connection may be told of that were not lost.
         settle_within: seconds that the workers have to forget everything when all have gone.
     """
 
@@ -166,6 +167,7 @@ class Run:
         *,
         note: Filter = note,
         expected_ends: frozenset[str] = frozenset(),
+        doubts: int = 0,
         settle_within: float = 20.0,
     ) -> None:
         self.rig = rig
@@ -174,6 +176,7 @@ class Run:
         self.figures = Figures()
         self.ended_at = time.monotonic()
         self._note = note
+        self._doubts = doubts
         self._settle_within = settle_within
         self._expected_ends = expected_ends | {"left"}
         self._news = asyncio.Event()
@@ -215,7 +218,9 @@ class Run:
             self.rig.abandon()
             return
         self.figures.account = settle(
-            self.posts, [ear for each in self.clients for ear in each.ears]
+            self.posts,
+            [ear for each in self.clients for ear in each.ears],
+            doubts=self._doubts,
         )
         for client in self.clients:
             self.figures.ends += client.ends

@@ -24,7 +24,9 @@ def message(number: int) -> list[object]:
 POSTS = {number: Post(float(number), number + 0.5, taken=number != 4) for number in range(1, 9)}
 
 
-def account(*notes: object, began: float = 0.0, opened: float = 0.5) -> dict[str, int]:
+def account(
+    *notes: object, began: float = 0.0, opened: float = 0.5, doubts: int = 0
+) -> dict[str, int]:
     """The defects that an ear has which heard these numbers; `-n` is a gap of n."""
     ear = Ear(began, opened)
     for each in notes:
@@ -32,7 +34,7 @@ def account(*notes: object, began: float = 0.0, opened: float = 0.5) -> dict[str
             ear.tell(-each)
         else:
             ear.hear(message(each) if isinstance(each, int) else each)
-    return settle(POSTS, [ear]).defects()
+    return settle(POSTS, [ear], doubts=doubts).defects()
 
 
 @pytest.mark.parametrize(
@@ -61,16 +63,24 @@ def test_the_account_of_one_connection(notes: tuple[object, ...], defects: dict[
     assert account(*notes) == defects
 
 
+def test_a_doubt_is_told_once() -> None:
+    assert account(1, -1, 2, doubts=1) == {}
+    assert account(1, -2, 2, doubts=1) == {"false_gaps": 1}
+    assert account(1, -1, 2, -1, 3, doubts=1) == {"false_gaps": 1}
+    assert account(1, 3, doubts=1) == {"untold": 1}
+
+
 def test_what_was_published_while_a_client_connected_may_be_missed_or_told() -> None:
     assert account(5, began=2.0, opened=4.7) == {}
     assert account(-3, 5, began=2.0, opened=4.7) == {}
     assert account(-4, 5, began=3.0, opened=4.7) == {"false_gaps": 2}
 
 
-def test_what_was_published_before_a_client_was_in_may_be_heard_and_need_not_be_told() -> None:
-    assert account(1, 3, opened=2.5) == {}
-    assert account(1, -1, 6, opened=2.5) == {}
-    assert account(1, 6, opened=2.5) == {"untold": 2}
+def test_what_was_published_before_a_client_was_in_need_not_be_told_unless_it_heard_more() -> None:
+    assert account(3, opened=2.5) == {}
+    assert account(-1, 5, opened=2.5) == {}
+    assert account(1, -3, 6, opened=2.5) == {}
+    assert account(1, -1, 6, opened=2.5) == {"untold": 2}
 
 
 def dropping(ear: Ear, content: object) -> None:

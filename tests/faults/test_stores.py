@@ -94,10 +94,6 @@ DATABASE: list[tuple[str, Fault]] = [
 QUICK = {("core", "uvicorn", "cache dead"), ("pubsub", "daphne", "database dead")}
 """What every run tries; the campaign tries each fault everywhere else."""
 
-LOGGED_OFF = "a cache that wakes up between the look at the session and the check is a 401"
-KNOWN: dict[str, str] = {"cache hung": LOGGED_OFF}
-"""What fails today, with the reason."""
-
 
 def cases() -> list[Any]:
     found = []
@@ -106,8 +102,6 @@ def cases() -> list[Any]:
             for kind, faults in (("cache", CACHE), ("database", DATABASE)):
                 for name, fault in faults:
                     marks = [] if (layer, server, name) in QUICK else [pytest.mark.campaign]
-                    if reason := KNOWN.get(name):
-                        marks.append(pytest.mark.xfail(strict=True, reason=reason))
                     case = f"{layer}-{server}-{name}".replace(" ", "-")
                     found.append(
                         pytest.param(layer, server, kind, name, fault, id=case, marks=marks)

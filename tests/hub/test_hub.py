@@ -22,7 +22,7 @@ from gcrypt_channels.layers.envelope import CONTROL_GROUP, MessageKind, layer_gr
 from gcrypt_channels.layers.sender import Sender
 from gcrypt_channels.sessions.login import NOBODY
 from tests.channel_layers import LAYERS, REDIS_LAYERS, Config
-from tests.clock import SECOND, Clock
+from tests.clock import SECOND, Clock, SteadyClock
 from tests.servers import Redis
 
 DEADLINE = 20.0  # seconds; only a failing test waits as long
@@ -510,6 +510,10 @@ def is_up(process: Process) -> bool:
     return process.hub._subscription is not None and process.hub._subscription.up
 
 
+def last_probe(process: Process) -> float:
+    return 0.0 if process.hub._subscription is None else process.hub._subscription.probed_at
+
+
 class SlowLayer(FailingLayer):
     """One whose `group_discard` waits to be released."""
 
@@ -685,6 +689,82 @@ async def test_memberships_that_redis_forgot_are_renewed(
         await asyncio.sleep(0)
     await groups.broadcast("room", 1)
     assert await member.until(1) == [("push", "room", "1", 1)]
+    await process.disconnect(member)
+
+
+# Long outages
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SteadyClock:
+    """The subscription's clock, which stands still, while its probes come and go."""
+    monkeypatch.setattr(subscription, "PROBE_INTERVAL", 0.1)
+    stopped = SteadyClock()
+    monkeypatch.setattr(subscription, "time", stopped)
+    return stopped
+
+
+async def probed_after(process: Process, clock: SteadyClock, seconds: float) -> None:
+    """Let time pass, and wait until a probe has come back."""
+    clock.pass_seconds(seconds)
+    await _until(lambda: is_up(process) and last_probe(process) == clock.monotonic())
+
+
+async def settled(process: Process, clock: SteadyClock) -> None:
+    """Wait for more probes than those of the beginning."""
+    for _ in range(3):
+        await probed_after(process, clock, 1)
+
+
+LONG = subscription.LONG_OUTAGE + 1
+GAP = ("gap", "room", 1)
+
+
+@pytest.mark.parametrize("processes", REDIS_LAYERS[:1], indirect=True)
+async def test_a_layer_that_kept_its_queue_makes_no_gap_of_a_long_outage(
+    processes: list[Process], clock: SteadyClock
+) -> None:
+    process = processes[0]
+    redis = process.layer.connection(0)
+    member = await process.connect("room")
+    await settled(process, clock)
+    await redis.config_set("maxmemory", 1)
+    await _until(lambda: not is_up(process))
+    clock.pass_seconds(LONG)
+    await redis.config_set("maxmemory", 0)
+    await probed_after(process, clock, 0)
+    assert member.got == []
+    await groups.broadcast("room", 1)
+    assert await member.until(1) == [("push", "room", "1", 1)]
+    await process.disconnect(member)
+
+
+@pytest.mark.parametrize("processes", REDIS_LAYERS[:1], indirect=True)
+async def test_a_layer_that_forgot_memberships_for_long_is_told_as_a_gap(
+    processes: list[Process], clock: SteadyClock
+) -> None:
+    process = processes[0]
+    member = await process.connect("room")
+    await settled(process, clock)
+    await process.layer.connection(0).flushall()
+    for _ in range(2):  # one may have been under way
+        await probed_after(process, clock, LONG)
+    assert GAP in member.got
+    await process.disconnect(member)
+
+
+@pytest.mark.parametrize(
+    ("processes", "expiry"), [(REDIS_LAYERS[0], 5), (REDIS_LAYERS[2], 60)], indirect=["processes"]
+)
+async def test_a_layer_that_keeps_no_message_for_as_long_is_told_as_a_gap(
+    processes: list[Process], expiry: int, clock: SteadyClock
+) -> None:
+    process = processes[0]
+    process.layer.expiry = expiry
+    member = await process.connect("room")
+    await settled(process, clock)
+    await probed_after(process, clock, LONG)
+    assert member.got == [GAP]
     await process.disconnect(member)
 
 

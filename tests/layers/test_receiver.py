@@ -154,6 +154,18 @@ def test_a_connection_is_told_of_what_it_missed_alone(clock: Clock, sender: Send
     assert lost.since(late) == 0
 
 
+def test_a_member_that_joined_while_a_message_was_on_its_way_is_told_all_behind_it(
+    clock: Clock, sender: Sender
+) -> None:
+    """It hears the first message, whenever that was sent, and so misses every later one."""
+    on_its_way = sender.seal("room", MessageKind.BROADCAST, b"0")
+    sender.seal("room", MessageKind.BROADCAST, b"1")
+    member = Member(clock)
+    assert member.missed(on_its_way) == 0
+    sender.seal("room", MessageKind.BROADCAST, b"2")
+    assert member.missed(sender.seal("room", MessageKind.BROADCAST, b"3")) == 2
+
+
 def test_what_was_sent_while_nobody_was_here_is_no_gap(clock: Clock, sender: Sender) -> None:
     member = Member(clock)
     member.open(sender.seal("room", MessageKind.BROADCAST, b"0"))
