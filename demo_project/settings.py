@@ -96,8 +96,11 @@ if redis_url := os.environ.get("REDIS_URL"):
     redis_layer = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how long
-        # channels_redis waits for a message: every quiet connection would be cut.
-        "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": 15}]},
+        # channels_redis waits for a message: every quiet connection would be cut. It also refuses
+        # more than 100 connections, which a crowd that joins at once needs.
+        "CONFIG": {
+            "hosts": [{"address": redis_url, "socket_timeout": 15, "max_connections": 10_000}]
+        },
     }
     CHANNEL_LAYERS = {
         "default": {
