@@ -102,8 +102,11 @@ if REDIS_URL:
     plain_layer: dict[str, Any] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         # redis-py 8 gives up on an answer after 5 seconds unless told otherwise, which is how long
-        # channels_redis waits for a message: every quiet connection would be cut.
-        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15}]},
+        # channels_redis waits for a message: every quiet connection would be cut. It also refuses
+        # more than 100 connections, which a crowd that joins at once needs.
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 15, "max_connections": 10_000}]
+        },
     }
     CHANNEL_LAYERS = {
         "default": {

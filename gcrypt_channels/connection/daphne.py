@@ -14,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
 from ..outbox import Event, Send
 from .transport import daphne_protocol
+
+REQUEST_TIMEOUT: Final = 0.3
+"""Seconds that HTTP requests under way have before daphne cancels them and stops."""
 
 
 class _Producer:
@@ -113,3 +116,24 @@ def deny(send: Send, status: int, reason: str) -> bool:
     del protocol.handshake_deferred
     protocol.server.protocol_disconnected(protocol)
     return True
+
+
+async def finish_requests(server: Any) -> None:
+    """Let daphne's ``server`` take no further connection, and end the HTTP requests under way.
+
+    Before it stops, daphne cancels and awaits what runs. It fails at a connection that has no
+    application, as each WebSocket's HTTP side has for about a second, and then stops with requests
+    under way. A synchronous view that awaits something by ``async_to_sync`` then waits for an event
+    loop that has stopped, and its thread keeps the process for ever. So each connection gets an
+    application that has ended.
+    """
+    for listener in server.listeners:
+        listener.addCallback(lambda port: port.stopListening())
+    found = [details.get("application_instance") for details in server.connections.values()]
+    running = {each for each in found if each is not None and not each.done()}
+    if running:
+        await asyncio.wait(running, timeout=REQUEST_TIMEOUT)
+    ended = asyncio.get_running_loop().create_future()
+    ended.set_result(None)
+    for details in server.connections.values():
+        details.setdefault("application_instance", ended)

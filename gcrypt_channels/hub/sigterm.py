@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..conf import conf
-from ..connection.transport import hypercorn_stream
+from ..connection.daphne import finish_requests
+from ..connection.transport import daphne_protocol, hypercorn_stream
 from ..outbox import Send
 from .drain import drain
 
@@ -40,20 +41,27 @@ class _Handover:
     """Drains at the first signal, and passes it on when all connections have ended.
 
     A signal that comes meanwhile changes nothing; one that comes later is passed on at once.
+    ``daphne`` is its server, of which HTTP requests have to end as well.
     """
 
-    def __init__(self, pass_on: Callable[[], object], grace: float) -> None:
+    def __init__(self, pass_on: Callable[[], object], grace: float, *, daphne: Any = None) -> None:
         self._pass_on = pass_on
         self._grace = grace
+        self._daphne = daphne
         self._drain: asyncio.Task[None] | None = None
 
     def on_signal(self) -> None:
         """Called on the event loop."""
         if self._drain is None:
-            self._drain = asyncio.create_task(drain(self._grace))
+            self._drain = asyncio.create_task(self._stop_serving())
             self._drain.add_done_callback(self._on_drained)
         elif self._drain.done():
             self._pass_on()
+
+    async def _stop_serving(self) -> None:
+        await drain(self._grace)
+        if self._daphne is not None:
+            await finish_requests(self._daphne)
 
     def _on_drained(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -82,7 +90,9 @@ def install_handler(send: Send) -> None:
     if stream is not None:
         grace = min(grace, max(0.0, stream.config.graceful_timeout - HYPERCORN_MARGIN))
         _watch_hypercorn(stream.context, grace)
-    _chain(signal.getsignal(signal.SIGTERM), grace)
+    protocol = daphne_protocol(send)
+    daphne = None if protocol is None else protocol.server
+    _chain(signal.getsignal(signal.SIGTERM), grace, daphne=daphne)
 
 
 def prepare_granian() -> None:
@@ -118,7 +128,7 @@ def _watch_hypercorn(context: Any, grace: float) -> None:
     _state.watcher = asyncio.create_task(watch())
 
 
-def _chain(previous: Any, grace: float) -> None:
+def _chain(previous: Any, grace: float, *, daphne: Any) -> None:
     """Handle SIGTERM before ``previous``, which Python calls in the main thread."""
     if previous is signal.SIG_IGN or previous is None or _is_uvloops(previous):
         return  # it is ignored, or handled out of reach
@@ -130,7 +140,7 @@ def _chain(previous: Any, grace: float) -> None:
             signal.signal(signal.SIGTERM, previous)
             signal.raise_signal(signal.SIGTERM)
 
-    handover = _Handover(pass_on, grace)
+    handover = _Handover(pass_on, grace, daphne=daphne)
 
     def on_signal(*_: object) -> None:
         try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -476,6 +477,27 @@ async def test_a_group_message_over_the_clients_limit_is_a_gap() -> None:
     assert server.opened(3) == [Gap("news", 1)]
     server.leave()
     await server.end()
+
+
+async def test_gaps_wait_for_a_client_that_takes_next_to_nothing_as_one_for_each_group() -> None:
+    """Their number is bounded by that of the groups, not by that of the messages."""
+    server, connection = await connected(Application())
+    connection._session.peer_max_message = 1
+    gate = Gate(server)
+    for _ in range(10_000):
+        for group in ("news", "sport"):
+            connection.push(group, "yy", 2)
+    gate.event.set()
+    await server.until(3 + 3)
+    told = server.opened(3)
+    server.leave()
+    await server.end()
+    assert len(told) == 3
+    missed = Counter[str]()
+    for each in told:
+        assert isinstance(each, Gap)
+        missed[each.group] += each.missed
+    assert missed == {"news": 10_000, "sport": 10_000}
 
 
 async def test_a_group_message_before_the_accept_waits_for_it() -> None:

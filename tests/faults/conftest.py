@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.faults.garage import Garage
 
 TABLE = pytest.StashKey[list[str]]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what starts a site for the campaign, until it has run often enough to be trusted.
-
-    What proves that the checks can fail is tried in every run.
-    """
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents and item.path.name != "test_planted.py":
-            item.add_marker(pytest.mark.campaign)
 
 
 @pytest.fixture(scope="session")

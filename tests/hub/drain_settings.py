@@ -7,6 +7,7 @@ import os
 from tests.settings import *  # noqa: F403 - that is how settings are derived
 from tests.settings import GCRYPT as _GCRYPT
 
+ROOT_URLCONF = "tests.hub.drain_urls"
 GCRYPT = {**_GCRYPT, "DRAIN": float(os.environ["DRAIN"])}  # type: ignore[dict-item]
 LOGGING = {
     "version": 1,

@@ -1,7 +1,8 @@
 """An ASGI application for tests that stop real servers: no database, one fixed key.
 
 `/ws/echo/` sends back what it gets. `/ws/flood/` sends more than a client that does not read can be
-sent. Settings: `tests.hub.drain_settings`.
+sent. `GET /stuck/` has a synchronous view that awaits what does not come. Settings:
+`tests.hub.drain_settings`.
 """
 
 from __future__ import annotations

@@ -407,9 +407,14 @@ async def test_what_was_on_its_way_when_the_last_member_left_is_no_attack(
     attacked: tuple[Process, Member],
 ) -> None:
     process, member = attacked
-    message = captured(process, "room", MessageKind.BROADCAST, b'"late"')
-    await process.leave(member, "room")
-    process.hub._on_layer_message(message)
+    rooms = ["room", *(f"room {number}" for number in range(1000))]
+    messages = [captured(process, each, MessageKind.BROADCAST, b'"late"') for each in rooms]
+    for each in rooms:
+        await process.join(member, each)
+    for each in rooms:
+        await process.leave(member, each)
+    for message in messages:
+        process.hub._on_layer_message(message)
     assert process.hub.dropped == 0
     assert member.got == []
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import InvalidMessage
@@ -19,6 +21,7 @@ from tests.hub.drain_cases import (
     missing_for,
 )
 from tests.hub.drain_client import deaf, echo, end_of, status_of, visit
+from tests.servers import Daphne
 
 pytestmark = pytest.mark.interop
 
@@ -92,3 +95,19 @@ async def test_without_a_drain_the_server_ends_as_it_always_did(case: Case, tmp_
             assert (code, authentic) == (1006, False)
             assert await asyncio.to_thread(server.wait) == case.status
         assert "Draining" not in server.log
+
+
+async def test_a_request_that_waits_for_the_event_loop_does_not_keep_daphne(tmp_path: Path) -> None:
+    """Each WebSocket that has just opened makes daphne itself leave such a request behind."""
+    case = Case(Daphne)
+    with case.at(tmp_path, grace=0.1) as server:
+        async with visit(server.websocket_url) as client:
+            await echo(client)
+            asking = asyncio.create_task(asyncio.to_thread(urlopen, f"{server.url}/stuck/"))
+            await asyncio.to_thread(server.wait_for_log, "stuck")
+            async with visit(server.websocket_url) as late:
+                server.terminate()
+                assert await end_of(client) == await end_of(late) == RESTART
+            assert await asyncio.to_thread(server.wait) == case.status
+        with pytest.raises((OSError, HTTPException)):
+            await asking

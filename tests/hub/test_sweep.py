@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,9 @@ from django.utils import timezone
 from gcrypt_channels import (
     GcryptMiddleware,
 )
-from gcrypt_channels.hub.sweep import MAX_FAILURES
+from gcrypt_channels.hub import sweep
+from gcrypt_channels.hub.hub import current_hub
+from gcrypt_channels.hub.sweep import MAX_FAILURES, Sweep
 from gcrypt_channels.layers.envelope import CONTROL_GROUP, MessageKind
 from gcrypt_channels.layers.sender import send
 from gcrypt_channels.sessions import store as session_stores
@@ -194,6 +197,36 @@ async def test_one_sweep_that_works_forgives_those_that_failed(db_engine: None) 
         await sweep_now()
     assert await socket.ask("still here") == "still here"
     await socket.leave()
+
+
+async def test_a_sweep_that_follows_an_outage_is_no_reason_to_close(db_engine: None) -> None:
+    """However often the channel layer fails, connections have the time of several intervals."""
+    alice = await Visitor.logged_in("alice")
+    socket = await alice.open()
+    tasks = set[asyncio.Task[None]]()
+    swept = Sweep(current_hub().members, lambda work: tasks.add(asyncio.create_task(work)))
+    await execute("ALTER TABLE django_session RENAME TO elsewhere")
+    for _ in range(MAX_FAILURES + 1):
+        await swept.run(is_periodic=False)
+    await execute("ALTER TABLE elsewhere RENAME TO django_session")
+    assert await socket.ask("still here") == "still here"
+    assert not tasks
+    await socket.leave()
+
+
+async def test_a_look_up_of_a_new_connection_that_failed_is_made_again(
+    db_engine: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sweep, "RETRY_DELAY", 0.1)
+    alice = await Visitor.logged_in("alice")
+    socket = await alice.open()
+    await execute("ALTER TABLE django_session RENAME TO elsewhere")
+    current_hub().recheck_soon(current_hub().members.connections)
+    while "tried again" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+        await asyncio.sleep(0.01)
+    await execute("DELETE FROM elsewhere")
+    await execute("ALTER TABLE elsewhere RENAME TO django_session")
+    assert await socket.closed() == (4401, "session ended")
 
 
 async def execute(sql: str) -> None:
