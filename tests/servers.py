@@ -298,7 +298,7 @@ class WebServer(ServerProcess):
     def wait_for_port(self) -> Self:
         """Wait for a server that prints its line in a moment before it listens."""
         deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._ended:
             with suppress(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 return self

@@ -24,8 +24,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunServer]:
     directory = tmp_path_factory.mktemp("readme")
     _, start, serve = (block.text.splitlines() for block in blocks(README, "sh"))
     environment, install, *rest = start
-    assert environment.startswith("python -m venv")  # which the environment of the tests is
-    assert install == 'pip install "gcrypt_channels[daphne]"'
+    assert environment.startswith("python3 -m venv")  # which the environment of the tests is
+    assert install.startswith('pip install "gcrypt_channels[daphne]"')
     run(directory, *rest)
     write(directory, README)
     [classic] = [block.text for block in blocks(JAVASCRIPT, "html") if "import(" in block.text]
