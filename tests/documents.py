@@ -29,8 +29,8 @@ class Block(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The file that its first line names, as in ``# settings.py``, or ``""``."""
-        match = re.match(r"# (\w+\.py)", self.text)
+        """The file that its first line names, as in ``# mysite/settings.py``, or ``""``."""
+        match = re.match(r"(?:#|<!--) ([\w/]+\.\w+)", self.text)
         return match[1] if match else ""
 
 

@@ -298,6 +298,16 @@ class WebServer(ServerProcess):
     def websocket_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
+    def wait_for_port(self) -> Self:
+        """Wait for a server that prints its line in a moment before it listens."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and not self._ended:
+            with suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return self
+            time.sleep(0.01)
+        raise ServerError(f"{type(self).__name__} does not listen:\n{self.log}")
+
 
 class Daphne(WebServer):
     LISTENING = re.compile(r"Listening on TCP address")
@@ -324,19 +334,11 @@ class Hypercorn(WebServer):
 
 
 class Granian(WebServer):
-    """It prints its line in a moment before it listens, so the port is asked as well."""
-
     LISTENING = re.compile(r"Started worker-1")
 
     def wait_until_it_listens(self) -> Self:
         super().wait_until_it_listens()
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
-            with suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return self
-            time.sleep(0.01)
-        raise ServerError(f"granian does not listen:\n{self.log}")
+        return self.wait_for_port()
 
     def command(self) -> list[str]:
         address = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.port)]

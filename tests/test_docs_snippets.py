@@ -31,7 +31,6 @@ from .documents import ROOT, blocks
 # Channels looks after database connections wherever a consumer runs.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-README = ROOT / "README.md"
 PRINTED = "a passphrase that gcrypt_keygen printed"
 UPGRADING = ROOT / "docs" / "upgrading-from-g-crypt.md"
 SETTINGS = ROOT / "docs" / "settings.md"
@@ -104,26 +103,17 @@ async def test_a_json_codec_of_the_projects_own_is_used_and_guarded() -> None:
     await client.disconnect()
 
 
-@pytest.mark.parametrize("document", [README, SETTINGS], ids=lambda document: document.name)
-async def test_the_lines_to_add_make_a_consumer_that_counts(
-    document: Path, settings: Any, alice: User
-) -> None:
-    configure(settings, snippet(README, "settings.py"), "a passphrase that gcrypt_keygen printed")
-    client = EncryptedCommunicator(application(document), "/ws/counter/", ORIGIN, user=alice)
+async def test_the_lines_of_the_settings_page_make_a_consumer_that_counts(alice: User) -> None:
+    client = EncryptedCommunicator(application(SETTINGS), "/ws/counter/", ORIGIN, user=alice)
     assert await client.connect() == (True, None)
     await client.send_json_to({"id": 1})
     assert await client.receive_json_from() == {"id": 2}
     await client.disconnect()
 
 
-@pytest.mark.parametrize("document", [README, SETTINGS], ids=lambda document: document.name)
-def test_the_template_imports_the_client_and_finds_the_key_endpoint(
-    document: Path, settings: Any
-) -> None:
-    urls = snippet(document, "urls.py")
-    patterns = run(urls).get("urlpatterns") or eval(f"[{urls}]", IMPORTED)
-    settings.ROOT_URLCONF = tuple(patterns)
-    [html] = [each.text for each in blocks(document, "html")]
+def test_the_template_imports_the_client_and_finds_the_key_endpoint(settings: Any) -> None:
+    settings.ROOT_URLCONF = tuple(run(snippet(SETTINGS, "urls.py"))["urlpatterns"])
+    [html] = [each.text for each in blocks(SETTINGS, "html")]
     request = RequestFactory().get("/")
     page = Template(html).render(Context({"request": request}))
     assert '{"imports": {"gcrypt_channels": "/static/gcrypt_channels/gcrypt.js"}}' in page
@@ -193,7 +183,7 @@ async def only_key(scope: Any) -> Keyring:
 
 
 async def test_a_middleware_takes_a_resolver_of_its_own_by_its_dotted_path() -> None:
-    consumer = run(snippet(README, "consumers.py"))["CounterConsumer"]
+    consumer = run(snippet(SETTINGS, "consumers.py"))["CounterConsumer"]
     own = f"{__name__}.only_key"
     middleware = GcryptMiddleware(consumer.as_asgi(), resolver=own)
     client = EncryptedCommunicator(middleware, "/", resolver=own)

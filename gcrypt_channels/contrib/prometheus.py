@@ -12,7 +12,7 @@ the project's own access control.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from channels.layers import channel_layers
@@ -27,6 +27,17 @@ from ..protocol.profiles import V1
 from ..signals import connection_closed, connection_opened, connection_refused
 
 _HANDSHAKE_FAILURES = {InvalidFrame.code, HandshakeTimeout.code, 1006}
+_PLAIN = Gauge(
+    "gcrypt_plain_connections",
+    "WebSocket connections of applications that are not encrypted yet",
+    registry=None,
+    multiprocess_mode="livesum",
+)
+_PLAIN_OPENED = Counter(
+    "gcrypt_plain_connections_opened",
+    "WebSocket requests to applications that are not encrypted yet",
+    registry=None,
+)
 _OWN_CODES = {each.code for each in (InvalidFrame, NoSessionKey, NoProfile, HandshakeTimeout)}
 
 
@@ -41,7 +52,28 @@ def register(registry: CollectorRegistry = REGISTRY) -> None:
     connection_opened.connect(metrics.opened, weak=False)
     connection_closed.connect(metrics.closed, weak=False)
     connection_refused.connect(metrics.refused, weak=False)
-    registry.register(_HubMetrics())
+    for collector in (_HubMetrics(), _PLAIN, _PLAIN_OPENED):
+        registry.register(collector)
+
+
+class PlainConnections:
+    """Count the WebSockets of an application that is not encrypted yet.
+
+    It changes nothing for the application, and shows when the last page is converted
+    (``docs/migrating.md``).
+
+    Args:
+        inner: the ASGI application on the route of the pages that are not converted.
+    """
+
+    def __init__(self, inner: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application, and count it for as long as it runs."""
+        _PLAIN_OPENED.inc()
+        with _PLAIN.track_inprogress():
+            await self.inner(scope, receive, send)
 
 
 class _Metrics:

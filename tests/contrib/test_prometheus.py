@@ -207,6 +207,30 @@ async def test_what_becomes_of_group_messages_is_counted(registry: CollectorRegi
     assert registry.get_sample_value("gcrypt_group_members") == 0
 
 
+async def test_connections_without_encryption_are_counted_beside_the_others(
+    registry: CollectorRegistry,
+) -> None:
+    def plain(name: str) -> float:
+        return registry.get_sample_value(f"gcrypt_plain_connections{name}") or 0
+
+    class Plain(AsyncJsonWebsocketConsumer):
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            raise LookupError("a fault of the application")
+
+    before = plain("_opened_total")
+    leaves, fails = (
+        Communicator(prometheus.PlainConnections(Plain.as_asgi()), "/") for _ in range(2)
+    )
+    for visitor in (leaves, fails):
+        await visitor.connect()
+    assert plain("") == 2
+    await leaves.disconnect()
+    await fails.send_to(text_data="{}")
+    with pytest.raises(LookupError):
+        await fails.wait()
+    assert (plain(""), plain("_opened_total") - before) == (0, 2)
+
+
 def test_registering_twice_is_an_error(registry: CollectorRegistry) -> None:
     with pytest.raises(ValueError, match="Duplicated timeseries"):
         prometheus.register(registry)
