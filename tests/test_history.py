@@ -213,6 +213,7 @@ async def test_an_application_may_refuse_what_was_before(connect: Connect, room:
     await do(client, {"join": room})
     positions = client.positions
     await broadcast(room, 1)
+    await messages(client, 1)
     refused = await connect(resume=positions)
     assert (await do(refused, {"join": room, "after": 1}))[-1] == {"did": [1, False]}
     allowed = await connect(resume=[positions[0]._replace(n=1)])
@@ -261,6 +262,7 @@ async def test_what_does_not_fit_is_not_recovered(
     await do(client, {"join": room})
     positions = client.positions
     await broadcast(room, "x" * 2000)
+    await messages(client, 1)  # so that this process has it
     settings.GCRYPT = {**settings.GCRYPT, "BACKLOG_SIZE": 2048}
     again = await connect(resume=positions)
     joined, _ = await do(again, {"join": room})

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -360,50 +360,48 @@ class RedisStore:
 
     async def append(self, tag: str, sealed: bytes, limits: HistoryLimits) -> Place:
         """See :class:`Store`."""
-        client = await self._client()
-        arguments: list[str | bytes | int] = [
-            _new_epoch(),
-            limits.seconds,
-            KEEP_EPOCH,
-            sealed,
-            limits.messages,
-        ]
-        try:
-            return _place(await client.append(_keys(tag), [*arguments, 0]))
-        except client.lost:
-            # The connection was closed while it was idle, or before the answer came.
-            await client.redis.connection_pool.disconnect(inuse_connections=False)
-            return _place(await client.append(_keys(tag), [*arguments, 1]))
+        common = (_new_epoch(), limits.seconds, KEEP_EPOCH)
+
+        async def call(client: _Client, *, again: bool) -> Any:
+            arguments: list[str | bytes | int] = [*common, sealed, limits.messages, int(again)]
+            return await client.append(_keys(tag), arguments)
+
+        return _place(await self._run(call))
 
     async def read(
         self, tag: str, limits: HistoryLimits, epoch: str, after: int
     ) -> tuple[Place, Sequence[bytes]]:
         """See :class:`Store`."""
-        client = await self._client()
-        arguments: list[str | bytes | int] = [
-            _new_epoch(),
-            limits.seconds,
-            KEEP_EPOCH,
-            epoch,
-            after,
-        ]
-        try:
-            *place, kept = await client.read(_keys(tag), arguments)
-        except client.lost:
-            await client.redis.connection_pool.disconnect(inuse_connections=False)
-            *place, kept = await client.read(_keys(tag), arguments)
+        arguments = (_new_epoch(), limits.seconds, KEEP_EPOCH, epoch, after)
+
+        async def call(client: _Client, *, again: bool) -> Any:
+            return await client.read(_keys(tag), arguments)
+
+        *place, kept = await self._run(call)
         return _place(place), [entry.partition(b":")[2] for entry in kept]
 
     async def places(self, tags: Sequence[str]) -> list[Place | None]:
         """See :class:`Store`."""
-        client = await self._client()
-        async with client.redis.pipeline(transaction=False) as pipeline:
-            pipeline.info("server")
-            for tag in tags:
-                pipeline.hmget(_keys(tag)[0], "epoch", "run", "n")
-            info, *found = await pipeline.execute()
+
+        async def call(client: _Client, *, again: bool) -> Any:
+            async with client.redis.pipeline(transaction=False) as pipeline:
+                pipeline.info("server")
+                for tag in tags:
+                    pipeline.hmget(_keys(tag)[0], "epoch", "run", "n")
+                return await pipeline.execute()
+
+        info, *found = await self._run(call)
         run = info["run_id"].encode()
         return [_place((epoch, n)) if run == kept else None for epoch, kept, n in found]
+
+    async def _run(self, call: Callable[..., Awaitable[Any]]) -> Any:
+        """Call Redis, once again if the connection was closed: while it was idle, as a rule."""
+        client = await self._client()
+        try:
+            return await call(client, again=False)
+        except client.lost:
+            await client.redis.connection_pool.disconnect(inuse_connections=False)
+            return await call(client, again=True)
 
     async def _client(self) -> _Client:
         loop = asyncio.get_running_loop()
