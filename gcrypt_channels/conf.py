@@ -391,11 +391,18 @@ def _profile_problems(profiles: tuple[Profile, ...]) -> list[Problem]:
 
 
 def _history_problems() -> list[Problem]:
-    if conf.history is None or not conf.history.url or find_spec("redis") is not None:
+    if conf.history is None or not conf.history.url or _has_redis():
         return []
     message = "GCRYPT['HISTORY'] has a URL, and redis-py is not installed."
     hint = "pip install 'gcrypt_channels[redis]'."
     return [Problem("gcrypt_channels.E013", message, hint)]
+
+
+def _has_redis() -> bool:
+    try:
+        return find_spec("redis") is not None
+    except ValueError:  # a module that was made to be missing
+        return False
 
 
 def _resolver_problems(

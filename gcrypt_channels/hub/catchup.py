@@ -149,11 +149,7 @@ class _Group:
 
 
 class CatchUp:
-    """The groups with history of one hub.
-
-    Attributes:
-        lost: how many messages are known that could not be had any more.
-    """
+    """The groups with history of one hub."""
 
     def __init__(
         self,
@@ -161,6 +157,7 @@ class CatchUp:
         *,
         start: Callable[[Coroutine[Any, Any, None]], None],
         deliver: Deliver,
+        on_lost: Callable[[int], None],
     ) -> None:
         """Look after ``members``.
 
@@ -168,11 +165,12 @@ class CatchUp:
             members: those of the hub.
             start: runs a coroutine in the background; may be called while there are members.
             deliver: pushes a message to members, in order with all others.
+            on_lost: told how many messages cannot be had any more.
         """
-        self.lost = 0
         self._members = members
         self._start = start
         self._deliver = deliver
+        self._on_lost = on_lost
         self._groups: dict[str, _Group] = {}
         self._is_comparing = False
 
@@ -405,6 +403,6 @@ class CatchUp:
         missed, state.n = n - state.n, n
         if missed <= 0:
             return
-        self.lost += missed
+        self._on_lost(missed)
         for connection in self._live(group, state):
             connection.tell_gap(group, missed)

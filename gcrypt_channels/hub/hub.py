@@ -104,7 +104,12 @@ class Hub:
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
         self._tasks: Tasks | None = None
-        self._catch_up = CatchUp(self.members, start=self._start, deliver=self._queue_broadcast)
+        self._catch_up = CatchUp(
+            self.members,
+            start=self._start,
+            deliver=self._queue_broadcast,
+            on_lost=self._count_lost,
+        )
 
     def status(self) -> HubStatus:
         """How the hub does; may be called from any thread."""
@@ -391,7 +396,10 @@ class Hub:
             if missed:
                 connection.tell_gap(group, missed)
                 most = max(most, missed)
-        self.lost += most
+        self._count_lost(most)
+
+    def _count_lost(self, messages: int) -> None:
+        self.lost += messages
 
     def _count_dropped(self) -> None:
         self.dropped += 1
