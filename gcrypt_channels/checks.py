@@ -44,8 +44,30 @@ def register() -> None:
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
-    """E001-E010 and E012: what keeps the package from working at all."""
-    return [checks.Error(each.message, hint=each.hint, id=each.id) for each in problems()]
+    """E001-E010 and E012-E014: what keeps the package from working at all."""
+    found: list[CheckMessage] = [
+        checks.Error(each.message, hint=each.hint, id=each.id) for each in problems()
+    ]
+    if not found and _counts_apart():
+        found.append(
+            checks.Error(
+                "GCRYPT['HISTORY'] has no URL, and the channel layer reaches other processes: each "
+                "would count for itself.",
+                hint="Give it the 'URL' of a Redis, which may be that of the channel layer.",
+                id="gcrypt_channels.E014",
+            )
+        )
+    return found
+
+
+def _counts_apart() -> bool:
+    """Whether each process keeps its own history of groups that it shares with others."""
+    config = getattr(settings, "CHANNEL_LAYERS", {}).get(conf.channel_layer)
+    if conf.history is None or conf.history.url or config is None:
+        return False
+    if layer_problem(config, conf.channel_layer) is not None:
+        return False  # E011
+    return inner_config(config).get("BACKEND") != IN_MEMORY_LAYER
 
 
 def check_security(

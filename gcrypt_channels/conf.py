@@ -8,6 +8,7 @@ refuses to start with it, because an ASGI server runs no system checks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar, overload
 
 from django.conf import settings
@@ -28,6 +29,9 @@ BOUND_MEMBERS = ("host", "target")
 MAX_SECONDS = 86_400
 """The longest time that a setting may name: a day."""
 
+MAX_MESSAGES = 10_000
+"""The most messages of one group that ``HISTORY`` may keep."""
+
 MIN_SIZE = 1024
 """The smallest size that a setting may name, in bytes."""
 
@@ -38,6 +42,28 @@ class Problem(NamedTuple):
     id: str
     message: str
     hint: str
+
+
+class HistoryLimits(NamedTuple):
+    """What is kept of one group: its last ``messages``, none for longer than ``seconds``."""
+
+    messages: int
+    seconds: int
+
+
+class HistorySettings(NamedTuple):
+    """``HISTORY``: where messages are kept, and of which groups.
+
+    ``url`` is ``""`` where this process keeps them itself, and may hold a password. ``groups`` has
+    the prefixes of the groups' names, the longest first.
+    """
+
+    url: str
+    sentinels: tuple[str, ...]
+    groups: tuple[tuple[str, HistoryLimits], ...]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {[prefix for prefix, _ in self.groups]}>"
 
 
 class Setting(Generic[T]):
@@ -120,6 +146,37 @@ def _bind_request(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(each in BOUND_MEMBERS for each in value):
         raise ValueError
     return tuple(value)
+
+
+def _history(value: Any) -> HistorySettings | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not {*value} <= {"URL", "SENTINELS", "GROUPS"}:
+        raise ValueError
+    url, sentinels, groups = value.get("URL", ""), value.get("SENTINELS", []), value.get("GROUPS")
+    if not isinstance(sentinels, (list, tuple)) or not isinstance(groups, Mapping) or not groups:
+        raise ValueError
+    if (url != "" or sentinels) and not all(map(_is_redis_url, (url, *sentinels))):
+        raise ValueError
+    limits = [(prefix, _history_limits(prefix, each)) for prefix, each in groups.items()]
+    limits.sort(key=lambda each: len(each[0]), reverse=True)
+    return HistorySettings(url, tuple(sentinels), tuple(limits))
+
+
+def _history_limits(prefix: Any, value: Any) -> HistoryLimits:
+    if not isinstance(prefix, str) or SURROGATE.search(prefix) or prefix.startswith("gcrypt."):
+        raise ValueError
+    if not isinstance(value, Mapping) or {*value} != {"messages", "seconds"}:
+        raise ValueError
+    messages, seconds = value["messages"], value["seconds"]
+    for number, most in ((messages, MAX_MESSAGES), (seconds, MAX_SECONDS)):
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
+            raise ValueError
+    return HistoryLimits(messages, seconds)
+
+
+def _is_redis_url(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("redis://", "rediss://", "unix://"))
 
 
 def _resolver(value: Any) -> str | Callable[..., Any]:
@@ -226,6 +283,14 @@ class Conf:
     )
     """What the server compares with the request that arrived, besides the subprotocols."""
 
+    history = Setting(
+        None,
+        _history,
+        "None, or {'URL': 'redis://…', 'GROUPS': {prefix: {'messages': …, 'seconds': …}}}, with "
+        f"whole numbers from 1 to {MAX_MESSAGES} and to {MAX_SECONDS} (see docs/history.md)",
+    )
+    """Which groups have a history, and where it is kept."""
+
     @property
     def passphrases(self) -> tuple[str, ...]:
         """``GCRYPT_PASSPHRASE`` as a tuple, the primary first."""
@@ -267,6 +332,7 @@ def problems(
     ):
         enabled = conf.profiles if profiles is None else tuple(profiles)
         found += _profile_problems(enabled)
+        found += _history_problems()
         found += _resolver_problems(
             enabled, conf.passphrase_resolver if resolver is None else resolver
         )
@@ -322,6 +388,21 @@ def _profile_problems(profiles: tuple[Profile, ...]) -> list[Problem]:
     message = "PROFILES has gcrypt.v3 alone, and the installed cryptography has no ML-KEM-768."
     hint = "Install cryptography 48 or newer, or enable gcrypt.v2 as well."
     return [Problem("gcrypt_channels.E012", message, hint)]
+
+
+def _history_problems() -> list[Problem]:
+    if conf.history is None or not conf.history.url or _has_redis():
+        return []
+    message = "GCRYPT['HISTORY'] has a URL, and redis-py is not installed."
+    hint = "pip install 'gcrypt_channels[redis]'."
+    return [Problem("gcrypt_channels.E013", message, hint)]
+
+
+def _has_redis() -> bool:
+    try:
+        return find_spec("redis") is not None
+    except ValueError:  # a module that was made to be missing
+        return False
 
 
 def _resolver_problems(

@@ -5,35 +5,46 @@ Synchronous code calls ``broadcast_sync`` and ``group_send_sync``.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
-from .conf import conf
+from .conf import HistoryLimits, conf
 from .connection.inbox import is_reserved
 from .crypto import jsontext
-from .exceptions import LocalError
+from .exceptions import LocalError, TryAgainLater
 from .hub.hub import check_group, deliver_here
-from .layers.envelope import CONTROL_GROUP, USER_GROUP, MessageKind
+from .layers.envelope import CONTROL_GROUP, LAYER_TIMEOUT, USER_GROUP, MessageKind, counted_group
+from .layers.history import current_history, limits_of
 from .layers.sealed import unwrap
-from .layers.sender import send
+from .layers.sender import current_sender, send, send_counted
 from .protocol.messages import encode_text
+
+logger = logging.getLogger(__name__)
 
 
 async def broadcast(group: str, content: Any) -> None:
     """Send ``content`` as JSON to the client of every connection in ``group``.
 
     It is encoded once, passes through no consumer, and reaches the clients of every profile alike.
+    If the group has a history, it is counted and kept, and will reach its members whether the
+    channel layer works or not.
 
     Raises:
-        TryAgainLater: the channel layer is down.
+        TryAgainLater: the channel layer is down; or, if the group has a history, that.
         TypeError, ValueError: ``content`` has no JSON form.
         LocalError: the name is no group's: empty, one of the package's own, or not UTF-8.
     """
     _check(group)
-    await _publish(group, MessageKind.BROADCAST, _encode(content))
+    payload, limits = _encode(content), limits_of(group)
+    if limits is None:
+        await _publish(group, MessageKind.BROADCAST, payload)
+    else:
+        await _publish_counted(group, payload, limits)
 
 
 async def group_send(group: str, event: Mapping[str, Any]) -> None:
@@ -85,6 +96,32 @@ async def _publish(group: str, kind: MessageKind, payload: bytes) -> None:
         deliver_here(group, kind, payload)
     else:
         await send(layer, group, kind, payload)
+
+
+async def _publish_counted(group: str, payload: bytes, limits: HistoryLimits) -> None:
+    layer = unwrap(get_channel_layer(conf.channel_layer))
+    history = current_history(layer)
+    _ = conf.passphrases  # a mistake in the settings is no outage
+    is_counted = False
+
+    async def publish() -> None:
+        nonlocal is_counted
+        async with current_sender().locks(counted_group(group)):
+            epoch, n = await history.append(group, payload, limits)
+            is_counted = True
+            counted = bytes.fromhex(epoch) + n.to_bytes(8, "big") + payload
+            if layer is None:
+                deliver_here(group, MessageKind.COUNTED, counted)
+            else:
+                await send_counted(layer, group, counted)
+
+    try:
+        await asyncio.wait_for(publish(), LAYER_TIMEOUT)
+    except Exception as error:
+        if not is_counted:
+            raise TryAgainLater("the history is down") from error
+        # The members get it from the history; who called would only send it twice.
+        logger.warning("A message to group %r was counted, and not sent at once: %r.", group, error)
 
 
 def _check(group: str) -> None:

@@ -35,7 +35,7 @@ class Outgoing:
     """An item of the queue: a message to seal, or a function that makes what is sent.
 
     Attributes:
-        message: the plaintext; ``None`` where ``make`` is given.
+        message: what ``seal`` takes; ``None`` where ``make`` is given.
         make: yields what ``send`` takes, already sealed.
         group: the group whose message it is; ``""`` if it is the application's own.
         charge: bytes that it counts while it waits.
@@ -45,7 +45,7 @@ class Outgoing:
 
     def __init__(
         self,
-        message: str | bytes | None,
+        message: Any,
         make: Callable[[], Iterable[Any]] | None,
         charge: int,
         group: str,
@@ -138,9 +138,10 @@ class Outbox:
         """Whether nothing is being written."""
         return not self._writing
 
-    def put(self, message: str | bytes, group: str = "") -> Outgoing:
-        """Queue a message, and start the writer if it is idle."""
-        return self._put(Outgoing(message, None, max(len(message), MIN_CHARGE), group))
+    def put(self, message: Any, group: str = "", size: int | None = None) -> Outgoing:
+        """Queue a message of ``size`` bytes, by default its length; start the writer if idle."""
+        charge = max(len(message) if size is None else size, MIN_CHARGE)
+        return self._put(Outgoing(message, None, charge, group))
 
     def put_made(self, make: Callable[[], Iterable[Any]], group: str = "") -> Outgoing:
         """Queue what ``make`` yields when its turn comes, and start the writer if it is idle."""

@@ -25,7 +25,19 @@ from .connection.inbox import GAP_EVENT, Receive
 from .exceptions import LocalError, MessageTooBig
 from .outbox import Send
 from .protocol.classic import ClassicSession
-from .protocol.events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, Text
+from .protocol.events import (
+    Accepted,
+    Binding,
+    Bytes,
+    Closed,
+    Gap,
+    GroupText,
+    HelloReceived,
+    Joined,
+    Left,
+    Position,
+    Text,
+)
 from .protocol.profiles import PROFILES, V1, Profile, SecureProfile, secure_profiles
 from .protocol.secure import SecureSession
 from .sessions.identity import prepare_session
@@ -36,6 +48,10 @@ Message = dict[str, Any]
 
 _FAILED = "gcrypt.failed"
 """The type of the event that wakes the test when the application has raised."""
+
+_JOINED = "gcrypt.joined"
+
+_LEFT = "gcrypt.left"
 
 _NO_KEY = (
     "The middleware has another key for this connection: pass user= or session=, or as resolver= "
@@ -51,6 +67,11 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
     ``receive_output`` returns the events that the consumer sent, and what the application raises
     is raised by the next call. A gap is the event ``{"type": "gcrypt.gap", "group", "missed"}``.
 
+    With ``resume`` it is a client that knows of positions: ``receive_output`` returns
+    ``{"type": "gcrypt.joined", "group", "position", "recovered"}`` where the consumer has joined a
+    group with history, ``{"type": "gcrypt.left", "group"}`` where it has left one, and the events
+    of such a group's messages have its ``group`` and their ``position`` as well.
+
     The application may be ``GcryptMiddleware(…)`` by itself or the whole stack: the login is in
     the scope and in the cookie, and the middlewares around replace the former by the latter.
 
@@ -65,10 +86,14 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         profile: the only profile that is offered. By default the middleware chooses between
             ``gcrypt.v3``, where the installed libraries have ML-KEM-768, and ``gcrypt.v2``.
         resolver: what the middleware was given as ``resolver``, if it was given one.
+        resume: the ``positions`` of an earlier connection, or ``()``; by default the client knows
+            nothing of positions.
 
     Attributes:
         user: the argument, or the user of ``session`` once the connection was opened.
         session: the argument, or the session that was made for ``user``.
+        positions: up to where this client has the messages of each group with history that the
+            consumer has joined, for the ``resume`` of the next.
     """
 
     def __init__(
@@ -83,8 +108,10 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         session: SessionBase | None = None,
         profile: Profile | None = None,
         resolver: str | Callable[..., Any] | None = None,
+        resume: Iterable[Position] | None = None,
     ) -> None:
-        self._client = _Client(application, profile, resolver, user, session)
+        positions = None if resume is None else tuple(resume)
+        self._client = _Client(application, profile, resolver, user, session, positions)
         super().__init__(
             self._client,
             path,
@@ -106,6 +133,11 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
     def session(self) -> SessionBase | None:
         """The session of this connection; ``None`` if it has none."""
         return self._client.session
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Up to where this client has the messages of each group with history."""
+        return tuple(self._client.positions.values())
 
     async def send_input(self, message: Message) -> None:
         """Send an event to the consumer.
@@ -148,10 +180,13 @@ class _Client:
         resolver: str | Callable[..., Any] | None,
         user: AbstractBaseUser | None,
         session: SessionBase | None,
+        resume: tuple[Position, ...] | None,
     ) -> None:
         self.is_classic = profile == V1
         self.user: Any = user
         self.session = session
+        self.positions: dict[str, Position] = {}
+        self._resume = resume
         self._application = application
         self._resolver = resolver
         self._profiles: tuple[SecureProfile, ...] = secure_profiles()
@@ -298,6 +333,17 @@ class _Client:
                 await self._send_plain({"type": "websocket.send", "bytes": data})
             case Gap(group, missed):
                 await self._send_plain({"type": GAP_EVENT, "group": group, "missed": missed})
+            case Joined(_, position, recovered):
+                self.positions[position.group] = position
+                joined = {"group": position.group, "position": position.n, "recovered": recovered}
+                await self._send_plain({"type": _JOINED, **joined})
+            case Left(_, group):
+                del self.positions[group]
+                await self._send_plain({"type": _LEFT, "group": group})
+            case GroupText(data, position):
+                self.positions[position.group] = position
+                place = {"group": position.group, "position": position.n}
+                await self._send_plain({"type": "websocket.send", "text": data, **place})
             case Closed() as closed:
                 self._closed = closed
 
@@ -306,7 +352,8 @@ class _Client:
         if key is None or key.kid != kid or not isinstance(self._wire, SecureSession):
             self._fail(_NO_KEY)
         else:
-            self._put([self._wire.reply(key.psk, self._subprotocols, self._binding)])
+            reply = self._wire.reply(key.psk, self._subprotocols, self._binding, self._resume)
+            self._put([reply])
 
     @property
     def _session(self) -> SecureSession | ClassicSession:

@@ -41,6 +41,12 @@ FAULTS = {
 
 LINES = [
     Line("session histories", "10,000 per engine", f"{PYTEST} {HISTORIES}", {"HISTORIES": "10000"}),
+    Line(
+        "histories of groups",
+        "100 per layer, 500 messages each",
+        f"{PYTEST} tests/faults/test_histories.py",
+        {"HISTORIES": "100"},
+    ),
     Line("frames elsewhere", "50 users, every pair", f"{PYTEST} {ISOLATION}", {"CALLERS": "50"}),
     Line("servers at SIGTERM", "11 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
     *(

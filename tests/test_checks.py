@@ -54,6 +54,19 @@ def test_a_problem_with_the_settings_is_an_error_with_a_hint(settings: Any) -> N
     assert found.hint
 
 
+def test_histories_that_processes_keep_apart_are_e014(settings: Any) -> None:
+    groups = {"GROUPS": {"chat.": {"messages": 1, "seconds": 1}}}
+    settings.GCRYPT = {"HISTORY": groups}
+    assert ids() == []
+    settings.CHANNEL_LAYERS = {"default": sealed(core(NO_REDIS))}
+    assert ids() == ["E014"]
+    settings.CHANNEL_LAYERS = {"default": sealed(in_memory(NO_REDIS))}
+    assert ids() == []
+    settings.CHANNEL_LAYERS = {"default": sealed(core(NO_REDIS))}
+    settings.GCRYPT = {"HISTORY": {**groups, "URL": NO_REDIS}}
+    assert ids() == []
+
+
 def test_every_warning_has_a_hint(settings: Any) -> None:
     settings.DEBUG = False
     settings.GCRYPT_PASSPHRASE = "p" * 20

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def test_a_setting_is_read_when_it_is_used(
     assert after != before
 
 
+KEPT = {"messages": 1, "seconds": 1}
+
 WRONG: dict[str, list[Any]] = {
     "PROFILES": [[], "gcrypt.v2", ["gcrypt.v4"], ["gcrypt.v2", "gcrypt.v2"], None, {"gcrypt.v2"}],
     "PASSPHRASE_RESOLVER": ["", None, 3],
@@ -86,6 +89,21 @@ WRONG: dict[str, list[Any]] = {
     "BIND_REQUEST": ["host", ["port"], None, {"host"}, [["host"]]],
     "BACKLOG_SIZE": [1023, "1024", None],
     "DRAIN": [-1, False, 86_401, "3", None],
+    "HISTORY": [
+        {},
+        {"GROUPS": {}},
+        {"GROUPS": ["chat."]},
+        {"GROUPS": {"chat.": KEPT}, "URI": "redis://h"},
+        *({"GROUPS": {"chat.": KEPT}, "URL": url} for url in ("h", "http://h", None, 1)),
+        *({"GROUPS": {"chat.": KEPT}, "SENTINELS": each} for each in ("redis://h", ["redis://h"])),
+        {"GROUPS": {"chat.": KEPT}, "URL": "redis://kept", "SENTINELS": ["h"]},
+        *({"GROUPS": {prefix: KEPT}} for prefix in (1, "gcrypt.", "gcrypt.user.", "\ud800")),
+        *({"GROUPS": {"": {**KEPT, "messages": each}}} for each in (0, 10_001, 1.5, "1", True)),
+        *({"GROUPS": {"": {**KEPT, "seconds": each}}} for each in (0, 86_401, 1.5, "1", True)),
+        *({"GROUPS": {"": each}} for each in (None, {"messages": 1}, {**KEPT, "more": 1})),
+        [],
+        "redis://h",
+    ],
 }
 
 
@@ -221,6 +239,17 @@ def test_v3_alone_without_ml_kem_is_e012(settings: Any) -> None:
     settings.GCRYPT = {}
     assert problems() == []
     assert [each.id for each in problems(profiles=["gcrypt.v3"])] == ["gcrypt_channels.E012"]
+
+
+def test_a_history_in_redis_without_redis_py_is_e013(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.GCRYPT = {"HISTORY": {"GROUPS": {"": KEPT}, "URL": "redis://:secret@h"}}
+    assert problems() == []
+    assert "secret" not in repr(conf.history)
+    monkeypatch.setitem(sys.modules, "redis", None)  # to import it is an ImportError
+    [problem] = problems()
+    assert problem.id == "gcrypt_channels.E013"
 
 
 def test_the_shared_resolver_without_its_passphrase_is_e009(settings: Any) -> None:

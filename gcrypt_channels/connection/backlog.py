@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 
 from ..conf import conf
 from ..outbox import MIN_CHARGE, Event, Outbox, as_event
 from ..protocol.classic import ClassicSession
+from ..protocol.events import Stamped
 from ..protocol.secure import SecureSession
 
 
@@ -24,21 +26,34 @@ class Backlog:
     """The group messages of one connection that were not sent yet.
 
     Past ``GCRYPT["BACKLOG_SIZE"]`` a message is dropped, and the client is told of a gap when it
-    reads again. Nothing here waits for the client, and what waits for it is bounded: each item
-    counts at least :data:`~gcrypt_channels.outbox.MIN_CHARGE` bytes, and the gaps of a group merge.
+    reads again. What the client has to know of its groups is never dropped: past twice that size
+    the connection is given up. Nothing here waits for the client, and what waits for it is bounded:
+    each item counts at least :data:`~gcrypt_channels.outbox.MIN_CHARGE` bytes, and the gaps of a
+    group merge.
     """
 
-    __slots__ = ("_gaps", "_held", "_held_size", "_missed", "_outbox", "_session", "_started")
+    __slots__ = (
+        "_gaps",
+        "_give_up",
+        "_held",
+        "_held_size",
+        "_missed",
+        "_outbox",
+        "_session",
+        "_started",
+    )
 
     def __init__(
         self,
         outbox: Outbox,
         session: SecureSession | ClassicSession,
+        give_up: Callable[[], None],
     ) -> None:
         self._outbox = outbox
         self._session = session
+        self._give_up = give_up
         self._started = False
-        self._held: deque[tuple[str, str]] | None = None
+        self._held: deque[Callable[[], object]] | None = None
         self._held_size = 0
         self._missed: Counter[str] | None = None  # not reported yet, by group
         self._gaps: dict[str, _Gap] | None = None  # in the queue of the outbox, by group
@@ -46,12 +61,12 @@ class Backlog:
     def start(self) -> None:
         """Send what waited for the accept."""
         held, self._held = self._held, None
-        for group, text in held or ():
-            self._outbox.put(text, group)
+        for put in held or ():
+            put()
         self._started = True
         self.report()
 
-    def push(self, group: str, text: str, size: int) -> bool:
+    def push(self, group: str, message: str | Stamped, size: int) -> bool:
         """Send a group message of ``size`` bytes; false if it is a gap instead."""
         if size > self._session.peer_max_message:
             self.add_gap(group, 1)
@@ -61,15 +76,38 @@ class Backlog:
             self._count_missed(group, 1)
             return False
         if not self._started:
-            if self._held is None:
-                self._held = deque()
-            self._held.append((group, text))
-            self._held_size += charge
+            self._hold(lambda: self._outbox.put(message, group, size), charge)
             return True
         if self._gaps is not None:
             self._gaps.pop(group, None)  # a later gap is reported behind this message
-        self._outbox.put(text, group)
+        self._outbox.put(message, group, size)
         return True
+
+    def fits(self, group: str, sizes: Iterable[int]) -> bool:
+        """Whether messages of these sizes, in bytes, can be pushed behind one that is told."""
+        waiting = self._outbox.backlog if self._started else self._held_size
+        left = conf.backlog_size - waiting - MIN_CHARGE
+        for size in sizes:
+            left -= max(size, MIN_CHARGE)
+            if size > self._session.peer_max_message or left < 0:
+                return False
+        return self._missed is None or group not in self._missed
+
+    def tell(self, make: Callable[[], Iterable[Event]]) -> None:
+        """Send what ``make`` yields when its turn comes, in order with the group messages."""
+        waiting = self._outbox.backlog if self._started else self._held_size
+        if waiting + MIN_CHARGE > 2 * conf.backlog_size:
+            self._give_up()
+        elif self._started:
+            self._outbox.put_made(make)
+        else:
+            self._hold(lambda: self._outbox.put_made(make), MIN_CHARGE)
+
+    def _hold(self, put: Callable[[], object], charge: int) -> None:
+        if self._held is None:
+            self._held = deque()
+        self._held.append(put)
+        self._held_size += charge
 
     def add_gap(self, group: str, missed: int) -> None:
         """Report ``missed`` lost messages of ``group`` behind what is queued."""

@@ -5,29 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import wraps
 from threading import get_ident
-from typing import Concatenate, Final, ParamSpec, Protocol, cast
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
 from ..asynctasks import CANCEL_INTERVAL, start_task
 from ..crypto.psk import SessionKey
-from ..exceptions import DecryptionFailed, HandshakeTimeout, LocalError, ProtocolError
+from ..exceptions import (
+    DecryptionFailed,
+    HandshakeTimeout,
+    LocalError,
+    ProtocolError,
+    TryAgainLater,
+)
 from ..outbox import Event, Outbox, Outgoing, Send, as_event
 from ..protocol.classic import ClassicSession
-from ..protocol.events import Bytes, Closed, HandshakeDone, Text
+from ..protocol.events import Bytes, Closed, HandshakeDone, Position, Text
 from ..protocol.messages import check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
 from ..sessions.login import NOBODY, Login
 from .backlog import Backlog
 from .inbox import Inbox, Receive
+from .replay import Joined, Replay
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 END_TIMEOUT: Final = 5.0
 """Seconds that the server has to report the end of a socket that has in effect ended."""
@@ -42,16 +50,16 @@ APPLICATION_TIMEOUT: Final = 10.0
 class GroupRegistry(Protocol):
     """What a connection needs of the hub."""
 
-    async def join(self, connection: Connection, group: str) -> None:
-        """Make ``connection`` a member of ``group``."""
+    async def join(self, connection: Connection, group: str, after: int | None) -> Joined:
+        """Make ``connection`` a member of ``group``; see :meth:`Connection.join`."""
 
     async def leave(self, connection: Connection, group: str) -> None:
         """End its membership."""
 
 
 def on_own_loop(
-    method: Callable[Concatenate[Connection, P], Coroutine[object, object, None]],
-) -> Callable[Concatenate[Connection, P], Coroutine[object, object, None]]:
+    method: Callable[Concatenate[Connection, P], Coroutine[object, object, T]],
+) -> Callable[Concatenate[Connection, P], Coroutine[object, object, T]]:
     """Run ``method`` on the connection's own event loop.
 
     ``async_to_sync`` in a foreign thread brings a loop of its own, and two loops must not
@@ -59,12 +67,11 @@ def on_own_loop(
     """
 
     @wraps(method)
-    async def wrapper(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    async def wrapper(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
         call = method(self, *args, **kwargs)
         if get_ident() == self._thread:
-            await call
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.loop))
+            return await call
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.loop))
 
     return wrapper
 
@@ -107,6 +114,7 @@ class Connection:
         "_opened",
         "_outbox",
         "_peer_close",
+        "_replay",
         "_session",
         "_subprotocol",
         "_thread",
@@ -198,7 +206,8 @@ class Connection:
             on_lost=self._on_lost,
             on_refused=self._on_refused,
         )
-        self._backlog = Backlog(self._outbox, session)
+        self._backlog = Backlog(self._outbox, session, self._on_overdrawn)
+        self._replay = Replay(self._backlog, session)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.profile} {self.path!r}>"
@@ -242,21 +251,25 @@ class Connection:
             await self._written(item)
 
     @on_own_loop
-    async def join(self, group: str, inbox: Inbox | None = None) -> None:
+    async def join(
+        self, group: str, inbox: Inbox | None = None, after: int | None = None
+    ) -> Joined:
         """Receive what :func:`~gcrypt_channels.broadcast` and ``group_send`` send to ``group``.
 
-        Its events go to ``inbox``, which is the connection's own unless a consumer has another.
+        Its events go to ``inbox``, which is the connection's own unless a consumer has another. Of
+        a position that the client offers below ``after`` nothing is replayed.
 
         Raises:
-            TryAgainLater: the channel layer is down.
+            TryAgainLater: the channel layer is down, or the history of the group is.
             LocalError: the name cannot be a group's.
         """
-        await self._hub.join(self, group)
+        joined = await self._hub.join(self, group, after)
         if inbox is None:
             inbox = self.inbox
         inboxes = self.groups.get(group)
         if inboxes is not None and inbox not in inboxes:
             self.groups[group] = (*inboxes, inbox)
+        return joined
 
     @on_own_loop
     async def leave(self, group: str, inbox: Inbox | None = None) -> None:
@@ -285,6 +298,8 @@ class Connection:
             timer.cancel()
         self.handshake_time = self.loop.time() - started
         done: HandshakeDone | None = event.get("handshake")
+        if done is not None:
+            self._replay.offer(done.resume)
         return done
 
     def start(self) -> None:
@@ -343,6 +358,46 @@ class Connection:
             return True
         self._tell_consumers(group, 1)
         return False
+
+    def push_counted(self, group: str, text: str, epoch: str, n: int, size: int) -> bool:
+        """As :meth:`push`, for the ``n``-th message of a group with history."""
+        if self.closed or self._replay.push(group, text, epoch, n, size):
+            return True
+        self._tell_consumers(group, 1)
+        return False
+
+    def offered(self, group: str) -> Position | None:
+        """The position from which the client wants to go on; ``None`` if it offers none."""
+        return self._replay.offered(group)
+
+    def can_take(self, group: str, missed: Sequence[bytes]) -> bool:
+        """Whether messages fit into the backlog, all of them."""
+        return self._backlog.fits(group, map(len, missed))
+
+    def join_counted(
+        self, group: str, epoch: str, n: int, missed: Sequence[bytes] | None
+    ) -> Joined:
+        """Begin to receive a group with history; see :meth:`.Replay.join`."""
+        return self._replay.join(group, epoch, n, missed)
+
+    def is_counted(self, group: str) -> bool:
+        """Whether this is a member of a group with history that has its position."""
+        return self._replay.has(group)
+
+    def move_counted(self, group: str, epoch: str, n: int) -> None:
+        """Go on with a group's new epoch behind position ``n``."""
+        if self.closed:
+            return
+        self._replay.move(group, epoch, n)
+        if self._replay.tells:
+            self._tell_consumers(group, 1)
+        else:
+            self.tell_gap(group, 1)
+
+    def leave_counted(self, group: str) -> None:
+        """Receive a group with history no longer."""
+        if not self.closed:
+            self._replay.leave(group)
 
     def deliver(self, group: str, event: Event) -> None:
         """Give the application a group's event, in its turn among those from the socket."""
@@ -574,6 +629,11 @@ class Connection:
         """The client has gone while something was sent; what it had sent before is still read."""
         self._lost = True
         self._await_end()
+
+    def _on_overdrawn(self) -> None:
+        cause = "the client reads too slowly to be told of its groups"
+        # In a moment: the hub is in the middle of its members.
+        self.loop.call_soon(self.fail, TryAgainLater(), cause)
 
     def _on_refused(self, group: str, error: Exception) -> None:
         logger.warning("%r: a message of group %r cannot be sent: %s", self.path, group, error)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from ..protocol.profiles import Profile
 from .connection import Connection
 from .inbox import Inbox
+from .replay import Joined
 
 
 class EncryptedSocket:
@@ -47,15 +48,23 @@ class EncryptedSocket:
         """
         await _endpoints[self].connection.close(code, reason)
 
-    async def join(self, group: str) -> None:
+    async def join(self, group: str, after: int | None = None) -> Joined:
         """Receive what :func:`~gcrypt_channels.broadcast` and ``group_send`` send to ``group``.
 
+        If the group has a history, what the client has missed of it is sent first, whoever sent it
+        when: the application decides by joining.
+
+        Args:
+            group: its name.
+            after: nothing up to this position is sent, for example because the user was no member
+                then. A client that has only an earlier one is not recovered.
+
         Raises:
-            TryAgainLater: the channel layer is down.
+            TryAgainLater: the channel layer is down, or the history of the group is.
             LocalError: the name is no group's: empty, one of the package's own, or not UTF-8.
         """
         endpoint = _endpoints[self]
-        await endpoint.connection.join(group, endpoint.inbox)
+        return await endpoint.connection.join(group, endpoint.inbox, after)
 
     async def leave(self, group: str) -> None:
         """Undo :meth:`join`; leaving a group that was not joined does nothing."""

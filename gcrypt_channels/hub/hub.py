@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,7 @@ from channels.layers import channel_layers, get_channel_layer
 
 from ..conf import conf
 from ..connection.connection import Connection
+from ..connection.replay import Joined
 from ..crypto.jsontext import SURROGATE, JsonText
 from ..exceptions import DecryptionFailed, LocalError, TryAgainLater
 from ..layers.envelope import (
@@ -28,15 +29,18 @@ from ..layers.envelope import (
     USER_GROUP,
     Envelope,
     MessageKind,
+    counted_group,
     expiry_of,
     group_tag,
     layer_group,
 )
+from ..layers.history import EPOCH_SIZE, current_history, limits_of
 from ..layers.locks import KeyedLock
 from ..layers.receiver import Lost, Receiver
 from ..layers.sealed import unwrap
 from ..layers.sender import is_own
 from ..outbox import Send
+from .catchup import CatchUp, Counted
 from .members import Members
 from .subscription import Subscription
 from .tasks import Tasks
@@ -91,14 +95,21 @@ class Hub:
         self._drop_logged_at = -DROP_LOG_INTERVAL
         self._receiver = Receiver()
         self._tags: dict[bytes, str] = {group_tag(CONTROL_GROUP): CONTROL_GROUP}
+        self._counted_tags: dict[bytes, str] = {}
         self._left: OrderedDict[bytes, float] = OrderedDict()
         self._locks = KeyedLock()
-        self._broadcasts: deque[tuple[str, str, int, Iterator[Connection]]] = deque()
+        self._broadcasts: deque[tuple[str, str | Counted, int, Iterator[Connection]]] = deque()
         self._broadcasting = False
         self._opened_at = time.time_ns()
         self._layer_expiry = 0.0
         self._subscription: Subscription | None = None
         self._tasks: Tasks | None = None
+        self._catch_up = CatchUp(
+            self.members,
+            start=self._start,
+            deliver=self._queue_broadcast,
+            on_lost=self._count_lost,
+        )
 
     def status(self) -> HubStatus:
         """How the hub does; may be called from any thread."""
@@ -139,7 +150,10 @@ class Hub:
 
     async def discard(self, connection: Connection) -> None:
         """Forget a connection and its memberships."""
+        groups = list(connection.groups)
         emptied = self.members.remove(connection)
+        for group in groups:
+            self._catch_up.leave(connection, group)
         for group in emptied:
             self._forget_tag(group)
         subscription, ended = self._subscription, None
@@ -149,20 +163,40 @@ class Hub:
         # In a task of its own: the caller may be cancelled, and has nothing to wait for then.
         await asyncio.shield(asyncio.create_task(self._release(subscription, emptied, ended)))
 
-    async def join(self, connection: Connection, group: str) -> None:
+    async def join(self, connection: Connection, group: str, after: int | None = None) -> Joined:
         """Add a connection to a group.
 
+        If it has a history, this returns when it is decided whether the client gets what it has
+        missed. A position that it offers below ``after`` counts as none.
+
         Raises:
-            TryAgainLater: the channel layer is down.
+            TryAgainLater: the channel layer is down, or the history is, or the login of a client
+                that offers a position cannot be looked up.
             LocalError: the name cannot be a group's; see :func:`check_group`.
         """
         check_group(group)
+        limits = limits_of(group)
+        if limits is None:
+            await self._enter(connection, group, insist=True)
+            return Joined(None, recovered=False)
+        history = current_history(unwrap(get_channel_layer(conf.channel_layer)))
+        if self._tasks is not None and connection.offered(group) is not None:
+            await self._tasks.sweep.verify(connection)  # nothing is replayed behind a logout
         await self._enter(connection, group, insist=True)
+        if connection not in self.members.connections:
+            return Joined(None, recovered=False)
+        try:
+            return await self._catch_up.join(connection, group, after or 0, limits, history)
+        except TryAgainLater:
+            await self.leave(connection, group)
+            raise
 
     async def leave(self, connection: Connection, group: str) -> None:
         """Remove a connection from a group."""
         check_group(group)
-        if self.members.leave(connection, group):
+        is_last = self.members.leave(connection, group)
+        self._catch_up.leave(connection, group)
+        if is_last:
             self._forget_tag(group)
             await self._unsubscribe(self._subscription, group)
 
@@ -179,15 +213,19 @@ class Hub:
             if connection in self.members.connections:
                 if self.members.join(connection, group, time.time_ns()):
                     self._tags[group_tag(group)] = group
+                    self._counted_tags[group_tag(counted_group(group))] = group
             elif subscription is not None and group not in by_group:
                 await subscription.discard(group)  # the connection ended meanwhile
 
     def _forget_tag(self, group: str) -> None:
+        counted_tag = group_tag(counted_group(group))
+        self._counted_tags.pop(counted_tag, None)
         tag = group_tag(group)
         self._tags.pop(tag, None)
-        self._left[tag] = time.monotonic()
-        self._left.move_to_end(tag)
-        if len(self._left) > MAX_LEFT:
+        for left in (tag, counted_tag):
+            self._left[left] = time.monotonic()
+            self._left.move_to_end(left)
+        while len(self._left) > MAX_LEFT:
             self._left.popitem(last=False)
 
     def _was_left(self, tag: bytes) -> bool:
@@ -207,6 +245,7 @@ class Hub:
                 on_message=self._on_layer_message,
                 rejoin=self._renew_memberships,
                 on_long_outage=self._on_long_outage,
+                on_probe=lambda: self._start(self._catch_up.compare()),
             )
 
     async def _unsubscribe(self, subscription: Subscription | None, group: str) -> None:
@@ -237,9 +276,13 @@ class Hub:
                 if group in self.members.by_group and subscription is not None:
                     await subscription.add_now(layer_group(group))
         self._sweep_soon()  # control messages may have been lost meanwhile
+        self._catch_up.read_all()
 
     def _on_long_outage(self) -> None:
-        """Tell every member of every group that at least one message may have been lost."""
+        """Tell every member of every group that at least one message may have been lost.
+
+        In a group with history that may have been an event for the consumers.
+        """
         logger.warning("The channel layer was down for long: all groups are told of a gap.")
         for group, members in list(self.members.by_group.items()):
             for connection in list(members):
@@ -252,7 +295,8 @@ class Hub:
         """Open one message of the channel layer and deliver it."""
         try:
             envelope = Envelope.parse(message)
-            group = self._tags.get(envelope.tag)
+            counted = self._counted_tags.get(envelope.tag)
+            group = self._tags.get(envelope.tag) if counted is None else counted
             if group is None:
                 if self._was_left(envelope.tag):
                     return  # it was on its way when the last member left
@@ -260,9 +304,14 @@ class Hub:
             members = self.members.by_group.get(group)
             joined_at = self._opened_at if members is None else members.since
             opened = self._receiver.open(
-                envelope, group, joined_at=joined_at, expiry=self._layer_expiry
+                envelope,
+                group if counted is None else counted_group(group),
+                joined_at=joined_at,
+                expiry=self._layer_expiry,
             )
-            if opened.lost is not None:
+            if (opened.kind == MessageKind.COUNTED) != (counted is not None):
+                raise DecryptionFailed
+            if opened.lost is not None and counted is None:
                 self._report_lost(group, opened.lost)
             if group != CONTROL_GROUP or not is_own(opened.sender):
                 self.deliver(group, opened.kind, opened.payload)
@@ -280,24 +329,36 @@ class Hub:
         if (kind == MessageKind.CONTROL) != (group == CONTROL_GROUP):
             raise DecryptionFailed
         if kind == MessageKind.BROADCAST:
-            members = iter(list(self.members.by_group.get(group, ())))
-            self._broadcasts.append((group, JsonText(payload.decode()), len(payload), members))
-            if not self._broadcasting:
-                self._push_broadcasts()
+            text, members = JsonText(payload.decode()), self.members.by_group.get(group, ())
+            self._queue_broadcast(group, text, list(members), len(payload))
+        elif kind == MessageKind.COUNTED:
+            epoch, n = payload[:EPOCH_SIZE].hex(), int.from_bytes(payload[EPOCH_SIZE:16], "big")
+            self._catch_up.on_message(group, epoch, n, payload[16:])
         elif kind == MessageKind.EVENT:
             for connection in list(self.members.by_group.get(group, ())):
                 connection.deliver(group, json.loads(payload))  # to each a copy of its own
         elif self._tasks is not None:
             self._tasks.handle_control(json.loads(payload))
 
+    def _queue_broadcast(
+        self, group: str, message: str | Counted, members: list[Connection], size: int
+    ) -> None:
+        self._broadcasts.append((group, message, size, iter(members)))
+        if not self._broadcasting:
+            self._push_broadcasts()
+
     def _push_broadcasts(self) -> None:
         """Push to :data:`BURST` members, and go on behind what else the event loop has to do."""
         left = BURST
         while self._broadcasts:
-            group, text, size, members = self._broadcasts[0]
+            group, message, size, members = self._broadcasts[0]
             for connection in members:
                 if group in connection.groups:  # it may have left since the last burst
-                    self.backlog_drops += not connection.push(group, text, size)
+                    if isinstance(message, str):
+                        is_pushed = connection.push(group, message, size)
+                    else:
+                        is_pushed = connection.push_counted(group, *message, size)
+                    self.backlog_drops += not is_pushed
                 left -= 1
                 if not left:
                     self._broadcasting = True
@@ -316,6 +377,12 @@ class Hub:
         if self._tasks is not None:
             await self._tasks.sweep.run()
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            work.close()
+        else:
+            self._tasks.start(work)
+
     def _sweep_soon(self) -> None:
         if self._tasks is not None:
             self._tasks.sweep_soon()
@@ -329,7 +396,10 @@ class Hub:
             if missed:
                 connection.tell_gap(group, missed)
                 most = max(most, missed)
-        self.lost += most
+        self._count_lost(most)
+
+    def _count_lost(self, messages: int) -> None:
+        self.lost += messages
 
     def _count_dropped(self) -> None:
         self.dropped += 1

@@ -52,6 +52,7 @@ class Subscription:
         rejoin: called to join every group again, with :meth:`add_now`.
         on_long_outage: called when the layer works again after more than :data:`LONG_OUTAGE`, and
             has not shown that it kept memberships and messages.
+        on_probe: called when a probe has come back.
 
     Attributes:
         up: whether the layer is known to work.
@@ -65,6 +66,7 @@ class Subscription:
         on_message: Callable[[object], None],
         rejoin: Callable[[], Awaitable[None]],
         on_long_outage: Callable[[], None],
+        on_probe: Callable[[], None],
     ) -> None:
         self.up = False
         self.probed_at = time.monotonic()
@@ -72,6 +74,7 @@ class Subscription:
         self._on_message = on_message
         self._rejoin = rejoin
         self._on_long_outage = on_long_outage
+        self._report_probe = on_probe
         self._channel: str | None = None
         self._probe_group = RESERVED + token_hex(16)
         self._probe_back = False
@@ -215,6 +218,7 @@ class Subscription:
         self.probed_at = now
         self._probe_back = True
         self._retry = FIRST_RETRY
+        self._report_probe()
         if self._outage_logged:
             self._outage_logged = False
             logger.warning("The channel layer works again.")

@@ -53,6 +53,8 @@ class Sweep:
         self._members = members
         self._start = start
         self._suspects: set[Connection] = set()
+        self._unverified: set[Connection] = set()
+        self._verifying = asyncio.Lock()
 
     async def run(self, *, is_periodic: bool = True) -> None:
         """Close every connection whose login has ended: with 4401.
@@ -81,6 +83,36 @@ class Sweep:
         if not self._suspects:
             asyncio.get_running_loop().call_later(RECHECK_DELAY, self._recheck)
         self._suspects |= suspects
+
+    async def verify(self, connection: Connection) -> None:
+        """Look up the login of ``connection`` now, and close it if that has ended.
+
+        Those that ask while a look-up is under way share the next one.
+
+        Raises:
+            TryAgainLater: the session store or the database cannot be asked.
+        """
+        if not connection.login.verifiable:
+            return
+        self._unverified.add(connection)
+        try:
+            await asyncio.wait_for(self._verify(connection), LOOKUP_TIMEOUT)
+        except Exception as error:
+            logger.warning("A login could not be looked up: %r.", error)
+            raise TryAgainLater from error
+        finally:
+            self._unverified.discard(connection)
+
+    async def _verify(self, connection: Connection) -> None:
+        async with self._verifying:
+            if connection not in self._unverified:
+                return  # another has looked it up as well
+            waiting, self._unverified = self._unverified, set()
+            try:
+                await self._close_ended(waiting)
+            except BaseException:
+                self._unverified |= waiting
+                raise
 
     def _recheck(self) -> None:
         suspects, self._suspects = self._suspects, set()

@@ -27,6 +27,8 @@ CONTROL_GROUP: Final = "gcrypt.control"
 USER_GROUP: Final = "gcrypt.user."
 """Followed by a user's primary key, the group of all connections of that user."""
 
+_COUNTED_GROUP: Final = "gcrypt.counted."
+
 SENDER_SIZE: Final = 16
 """Bytes of a sender's identity."""
 
@@ -47,6 +49,7 @@ class MessageKind(IntEnum):
     BROADCAST = 1  # JSON text for the clients
     EVENT = 2  # a JSON object with a "type", for the consumers
     CONTROL = 3  # a JSON object with an "op", for the hubs
+    COUNTED = 4  # a broadcast to a group with history: epoch(8) ‖ n(8) ‖ JSON text
 
 
 class Envelope(NamedTuple):
@@ -63,22 +66,34 @@ class Envelope(NamedTuple):
     ciphertext: bytes
 
     @classmethod
-    def seal(cls, group: str, sender: bytes, number: int, sent: int, body: bytes) -> Envelope:
-        """Seal ``body`` under the primary passphrase; (group, sender, number) must be unique."""
-        aead = _aead(_secret(group, conf.passphrases[0]), group, sender)
+    def seal(
+        cls,
+        group: str,
+        sender: bytes,
+        number: int,
+        sent: int,
+        body: bytes,
+        *,
+        purpose: keys.Purpose = "layer",
+    ) -> Envelope:
+        """Seal ``body`` under the primary passphrase.
+
+        For each purpose, (group, sender, number) must be unique.
+        """
+        aead = _aead_for(purpose, conf.passphrases[0], group, sender)
         associated_data = _associated_data(group, sender, number, sent)
         ciphertext = aead.seal(_nonce(number), body, associated_data)
         return cls(group_tag(group), sender, number, sent, ciphertext)
 
-    def open(self, group: str) -> bytes:
+    def open(self, group: str, *, purpose: keys.Purpose = "layer") -> bytes:
         """Return the body of a message to ``group``.
 
-        Raises ``DecryptionFailed`` when it was not sealed for this group under one of
+        Raises ``DecryptionFailed`` when it was not sealed for this group and purpose under one of
         ``GCRYPT_PASSPHRASE``.
         """
         associated_data = _associated_data(group, self.sender, self.number, self.sent)
         for passphrase in conf.passphrases:
-            aead = _aead(_secret(group, passphrase), group, self.sender)
+            aead = _aead_for(purpose, passphrase, group, self.sender)
             try:
                 return aead.open(_nonce(self.number), self.ciphertext, associated_data)
             except DecryptionFailed:
@@ -87,9 +102,12 @@ class Envelope(NamedTuple):
 
     def serialize(self) -> dict[str, str]:
         """The channel layer's message; text, because not every serializer carries bytes."""
-        header = self.tag + self.sender + _integer(self.number) + _integer(self.sent)
-        data = base64.b64encode(header + self.ciphertext).decode()
-        return {"type": _MESSAGE_TYPE, "data": data}
+        return {"type": _MESSAGE_TYPE, "data": base64.b64encode(self.to_bytes()).decode()}
+
+    def to_bytes(self) -> bytes:
+        """Return ``tag(16) ‖ sender(16) ‖ number(8) ‖ sent(8) ‖ ciphertext``."""
+        integers = _integer(self.number) + _integer(self.sent)
+        return self.tag + self.sender + integers + self.ciphertext
 
     @classmethod
     def parse(cls, message: Any) -> Envelope:
@@ -103,6 +121,11 @@ class Envelope(NamedTuple):
             data = base64.b64decode(message["data"], validate=True)
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise DecryptionFailed from None
+        return cls.from_bytes(data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Envelope:
+        """Undo :meth:`to_bytes`. Raises ``DecryptionFailed`` when it is too short."""
         if len(data) < _HEADER_SIZE:
             raise DecryptionFailed
         integers = data[_TAG_SIZE + SENDER_SIZE : _HEADER_SIZE]
@@ -157,6 +180,15 @@ def layer_group(group: str) -> str:
     return RESERVED + group_tag(group).hex()
 
 
+def counted_group(group: str) -> str:
+    """The name under which the broadcasts to a group with history are numbered and sealed.
+
+    They travel in the layer's group of ``group``. A number that is missing among them is no loss
+    that is reported, as it is among events: the history has the message.
+    """
+    return _COUNTED_GROUP + group
+
+
 def expiry_of(layer: Any) -> float:
     """Seconds for which ``layer`` keeps a message."""
     # Not by getattr: channels_redis's pubsub answers for every name, and needs an event loop.
@@ -190,13 +222,16 @@ def is_outage(error: Exception) -> bool:
     )
 
 
-def _secret(group: str, passphrase: str) -> bytes:
-    return keys.purpose_secret("control" if group == CONTROL_GROUP else "layer", passphrase)
+def _aead_for(purpose: keys.Purpose, passphrase: str, group: str, sender: bytes) -> AesGcm:
+    if group == CONTROL_GROUP:
+        purpose = "control"
+    label = b"gcrypt history" if purpose == "history" else b"gcrypt layer"
+    return _aead(keys.purpose_secret(purpose, passphrase), label, group, sender)
 
 
 @lru_cache(maxsize=_CACHED_KEYS)
-def _aead(secret: bytes, group: str, sender: bytes) -> AesGcm:
-    return AesGcm(hkdf(secret, info=b"gcrypt layer" + group.encode() + sender, length=32))
+def _aead(secret: bytes, label: bytes, group: str, sender: bytes) -> AesGcm:
+    return AesGcm(hkdf(secret, info=label + group.encode() + sender, length=32))
 
 
 def _nonce(number: int) -> bytes:

@@ -19,11 +19,23 @@ from typing import Any, Final
 from ..conf import conf
 from ..crypto.primitives import random_bytes
 from ..exceptions import TryAgainLater
-from .envelope import LAYER_TIMEOUT, SENDER_SIZE, Body, Envelope, MessageKind, layer_group
+from .envelope import (
+    LAYER_TIMEOUT,
+    SENDER_SIZE,
+    Body,
+    Envelope,
+    MessageKind,
+    counted_group,
+    layer_group,
+)
 from .locks import KeyedLock
 
 MAX_GROUPS: Final = 10_000
 """Groups for which one sender counts; with more, it takes a new identity."""
+
+
+_KEPT: Final = "gcrypt.history."
+"""Followed by a group's name: what is counted for its history. No application's group has it."""
 
 
 class _Count:
@@ -54,6 +66,21 @@ class Sender:
 
     def seal(self, group: str, kind: MessageKind, payload: bytes) -> Envelope:
         """Seal the next message to ``group``. Its number is never used again, sent or not."""
+        number, previous, now = self._next(group)
+        body = Body(kind, previous, payload)
+        return Envelope.seal(group, self.id, number, now, body.serialize())
+
+    def seal_for_history(self, group: str, payload: bytes) -> Envelope:
+        """Seal the next message that the history of ``group`` keeps."""
+        number, _, now = self._next(_KEPT + group)
+        return Envelope.seal(group, self.id, number, now, payload, purpose="history")
+
+    def renew(self) -> None:
+        """Take a new identity: what the old one sent may arrive in another order."""
+        self._start()
+
+    def _next(self, group: str) -> tuple[int, int, int]:
+        """The number of the next message, the time of the one before, and its own, both in ns."""
         now = time.time_ns()
         count = self._counts.get(group)
         if count is None:
@@ -62,8 +89,7 @@ class Sender:
             count = self._counts[group] = _Count()
         number, previous = count.number, count.previous
         count.number, count.previous = number + 1, now
-        body = Body(kind, previous, payload)
-        return Envelope.seal(group, self.id, number, now, body.serialize())
+        return number, previous, now
 
 
 _senders: list[Sender] = []
@@ -123,3 +149,9 @@ async def _send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> No
     async with sender.locks(group):
         envelope = sender.seal(group, kind, payload)
         await layer.group_send(layer_group(group), envelope.serialize())
+
+
+async def send_counted(layer: Any, group: str, payload: bytes) -> None:
+    """Send a broadcast that the history of ``group`` has counted; lets every failure through."""
+    envelope = current_sender().seal(counted_group(group), MessageKind.COUNTED, payload)
+    await layer.group_send(layer_group(group), envelope.serialize())

@@ -47,7 +47,7 @@ def test_a_body_says_its_kind_and_what_came_before() -> None:
     assert Body.parse(body.serialize()) == body
 
 
-@pytest.mark.parametrize("data", [b"", bytes(9), b"\x04" + bytes(8), b"\x01" + bytes(7)])
+@pytest.mark.parametrize("data", [b"", bytes(9), b"\x05" + bytes(8), b"\x01" + bytes(7)])
 def test_what_is_no_body_is_refused(data: bytes) -> None:
     with pytest.raises(DecryptionFailed):
         Body.parse(data)

@@ -1,0 +1,289 @@
+"""Groups with history, from `broadcast` to the client: over every layer and both stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.groups import broadcast, group_send
+from gcrypt_channels.hub.hub import current_hub
+from gcrypt_channels.protocol.events import Position
+from gcrypt_channels.protocol.profiles import V1, V2
+from tests.channel_layers import core, in_memory, pubsub, sealed
+from tests.communicators import EncryptedCommunicator
+from tests.servers import Redis
+
+KEPT = {"messages": 5, "seconds": 300}
+
+
+class Member(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    """Joins what the client names; tells what came of it."""
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        match content:
+            case {"join": group}:
+                joined = await self.gcrypt.join(group, content.get("after"))
+                await self.send_json({"did": [joined.position, joined.recovered]})
+            case {"leave": group}:
+                await self.gcrypt.leave(group)
+                await self.send_json({"did": "leave"})
+            case _:
+                await self.send_json({"did": content})
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send_json({"event": event["text"]})
+
+    async def group_gap(self, group: str, missed: int) -> None:
+        await self.send_json({"gap": group, "missed": missed})
+
+
+class Early(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+    """Joins before it accepts."""
+
+    groups = ["chat.room"]  # noqa: RUF012 - as Channels has it
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send_json({"did": content})
+
+
+MEMBER = GcryptMiddleware(Member.as_asgi())
+EARLY = GcryptMiddleware(Early.as_asgi())
+
+Connect = Callable[..., Awaitable[EncryptedCommunicator]]
+
+
+def without_redis(url: str) -> tuple[Any, Any]:
+    return in_memory(url), {}
+
+
+def with_core(url: str) -> tuple[Any, Any]:
+    return core(url), {"URL": url}
+
+
+def with_sealed_pubsub(url: str) -> tuple[Any, Any]:
+    return sealed(pubsub(url)), {"URL": url}
+
+
+@pytest.fixture(params=[without_redis, with_core, with_sealed_pubsub])
+async def deployment(request: pytest.FixtureRequest, redis: Redis, settings: Any) -> Any:
+    layer, history = request.param(redis.url)
+    settings.CHANNEL_LAYERS = {"default": layer}
+    settings.GCRYPT = {**settings.GCRYPT, "HISTORY": {**history, "GROUPS": {"chat.": KEPT}}}
+    return history
+
+
+@pytest.fixture
+async def alice(transactional_db: None) -> Any:
+    return await User.objects.acreate_user("alice")
+
+
+@pytest.fixture
+async def connect(alice: User, deployment: Any) -> AsyncIterator[Connect]:
+    connected: list[EncryptedCommunicator] = []
+
+    async def connect(application: Any = MEMBER, **options: Any) -> EncryptedCommunicator:
+        client = EncryptedCommunicator(application, "/", user=alice, **options)
+        assert (await client.connect())[0]
+        connected.append(client)
+        return client
+
+    yield connect
+    await asyncio.gather(*(client.disconnect() for client in connected))
+    assert not current_hub().members.connections
+    assert not current_hub()._catch_up._groups
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest) -> str:
+    """A group that no other test has counted for."""
+    return f"chat.{request.node.name}"
+
+
+async def do(client: EncryptedCommunicator, content: Any) -> Any:
+    """Have the consumer do something; what came before is returned as well."""
+    await client.send_json_to(content)
+    events: list[dict[str, Any]] = []
+    while not events or "did" not in events[-1]:
+        event = await client.receive_output()
+        if event["type"] == "websocket.send":
+            text = json.loads(event["text"])
+            if isinstance(text, dict):
+                events.append(text)
+                continue
+            events.append({"message": text, "position": event.get("position")})
+        else:
+            events.append({key: value for key, value in event.items() if key != "group"})
+    return events
+
+
+async def messages(client: EncryptedCommunicator, count: int) -> list[tuple[Any, Any]]:
+    """The next messages of groups, each with its position."""
+    found = []
+    for _ in range(count):
+        event = await client.receive_output()
+        assert event["type"] == "websocket.send", event
+        found.append((event["text"], event.get("position")))
+    return found
+
+
+async def test_a_client_gets_what_it_missed_in_order_and_then_what_follows(
+    connect: Connect, room: str
+) -> None:
+    first = await connect(resume=())
+    joined, did = await do(first, {"join": room})
+    assert joined == {"type": "gcrypt.joined", "position": 0, "recovered": False}
+    assert did == {"did": [0, False]}
+    await broadcast(room, 1)
+    await broadcast(room, 2)
+    assert await messages(first, 2) == [("1", 1), ("2", 2)]
+    positions = first.positions
+    await first.disconnect()
+    for number in (3, 4, 5):
+        await broadcast(room, number)
+    again = await connect(resume=positions)
+    joined, *missed, did = await do(again, {"join": room})
+    assert joined == {"type": "gcrypt.joined", "position": 2, "recovered": True}
+    assert did == {"did": [2, True]}
+    assert missed == [{"message": n, "position": n} for n in (3, 4, 5)]
+    await broadcast(room, 6)
+    assert await messages(again, 1) == [("6", 6)]
+    assert [each.n for each in again.positions] == [6]
+
+
+async def test_who_joins_before_the_accept_gets_it_behind_the_accept(connect: Connect) -> None:
+    await broadcast("chat.room", "before")
+    first = await connect(EARLY, resume=())
+    event = await first.receive_output()
+    assert event["type"] == "gcrypt.joined"
+    positions = first.positions
+    await first.disconnect()
+    await broadcast("chat.room", "missed")
+    again = await connect(EARLY, resume=positions)
+    event = await again.receive_output()
+    assert (event["type"], event["recovered"]) == ("gcrypt.joined", True)
+    assert [text for text, _ in await messages(again, 1)] == ['"missed"']
+
+
+@pytest.mark.parametrize("profile", [V1, V2])
+async def test_a_client_that_knows_no_positions_gets_live_messages_alone(
+    connect: Connect, room: str, profile: Any
+) -> None:
+    await broadcast(room, 1)
+    client = await connect(profile=profile)
+    assert await do(client, {"join": room}) == [{"did": [1, False]}]
+    await broadcast(room, 2)
+    assert await messages(client, 1) == [("2", None)]
+
+
+async def test_a_position_that_time_explains_is_not_recovered(connect: Connect, room: str) -> None:
+    await broadcast(room, 1)
+    client = await connect(resume=())
+    await do(client, {"join": room})
+    [position] = client.positions
+    for offered in (
+        position._replace(epoch="0" * 16),
+        position._replace(n=2),
+        position._replace(n=2**53 - 1),
+    ):
+        other = await connect(resume=[offered])
+        joined, did = await do(other, {"join": room})
+        assert joined == {"type": "gcrypt.joined", "position": 1, "recovered": False}
+        assert did == {"did": [1, False]}
+    for number in range(2, 8):
+        await broadcast(room, number)
+    trimmed = await connect(resume=[position])  # 5 are kept, and 6 were missed
+    joined, did = await do(trimmed, {"join": room})
+    assert joined == {"type": "gcrypt.joined", "position": 7, "recovered": False}
+    whole = await connect(resume=[position._replace(n=2)])
+    joined, *missed, did = await do(whole, {"join": room})
+    assert did == {"did": [2, True]}
+    assert [each["position"] for each in missed] == [3, 4, 5, 6, 7]
+
+
+async def test_an_application_may_refuse_what_was_before(connect: Connect, room: str) -> None:
+    client = await connect(resume=())
+    await do(client, {"join": room})
+    positions = client.positions
+    await broadcast(room, 1)
+    await messages(client, 1)
+    refused = await connect(resume=positions)
+    assert (await do(refused, {"join": room, "after": 1}))[-1] == {"did": [1, False]}
+    allowed = await connect(resume=[positions[0]._replace(n=1)])
+    assert (await do(allowed, {"join": room, "after": 1}))[-1] == {"did": [1, True]}
+
+
+async def test_an_offer_serves_one_join_and_a_left_group_says_so(
+    connect: Connect, room: str
+) -> None:
+    client = await connect(resume=())
+    await do(client, {"join": room})
+    positions = client.positions
+    await broadcast(room, 1)
+    again = await connect(resume=positions)
+    assert (await do(again, {"join": room}))[-1] == {"did": [0, True]}
+    left, _ = await do(again, {"leave": room})
+    assert left == {"type": "gcrypt.left"}
+    assert again.positions == ()
+    joined, did = await do(again, {"join": room})
+    assert joined == {"type": "gcrypt.joined", "position": 1, "recovered": False}
+    assert did == {"did": [1, False]}
+    assert await do(again, {"join": room}) == [{"did": [1, False]}]  # it is a member already
+
+
+async def test_a_group_that_is_not_joined_is_not_answered(connect: Connect, room: str) -> None:
+    client = await connect(resume=[Position("chat.secret", "0" * 16, 1)])
+    await broadcast("chat.secret", 1)
+    assert await do(client, "nothing else") == [{"did": "nothing else"}]
+
+
+async def test_events_and_other_groups_are_not_counted(connect: Connect, room: str) -> None:
+    client = await connect(resume=())
+    await do(client, {"join": room})
+    assert await do(client, {"join": "hall"}) == [{"did": [None, False]}]
+    await group_send(room, {"type": "chat.message", "text": "x"})
+    assert await client.receive_json_from() == {"event": "x"}
+    await broadcast("hall", 1)
+    await broadcast(room, 1)
+    assert await messages(client, 2) == [("1", None), ("1", 1)]
+
+
+async def test_what_does_not_fit_is_not_recovered(
+    connect: Connect, room: str, settings: Any
+) -> None:
+    client = await connect(resume=())
+    await do(client, {"join": room})
+    positions = client.positions
+    await broadcast(room, "x" * 2000)
+    await messages(client, 1)  # so that this process has it
+    settings.GCRYPT = {**settings.GCRYPT, "BACKLOG_SIZE": 2048}
+    again = await connect(resume=positions)
+    joined, _ = await do(again, {"join": room})
+    assert joined == {"type": "gcrypt.joined", "position": 1, "recovered": False}
+    settings.GCRYPT = {**settings.GCRYPT, "BACKLOG_SIZE": 1_000_000}
+    again = await connect(resume=positions)
+    assert (await do(again, {"join": room}))[-1] == {"did": [0, True]}
+
+
+async def test_after_a_logout_nothing_is_replayed(connect: Connect, room: str) -> None:
+    first = await connect(resume=())
+    await do(first, {"join": room})
+    await broadcast(room, 1)
+    old = await connect(resume=first.positions, session=first.session)
+    await sync_delete(first)
+    await old.send_json_to({"join": room})
+    event = await old.receive_output()
+    assert (event["type"], event["code"]) == ("websocket.close", 4401)
+
+
+async def sync_delete(client: EncryptedCommunicator) -> None:
+    """End a session behind the back of Django's signals."""
+    assert client.session is not None
+    await Session.objects.filter(pk=client.session.session_key).adelete()
