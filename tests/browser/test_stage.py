@@ -140,7 +140,7 @@ def test_a_site_without_the_stage_says_how_to_start_it(
 def test_the_lines_to_add_are_those_of_the_readme(page: Page) -> None:
     shown = page.locator(".pane code").all_text_contents()
     files = files_to_change()
-    assert {"settings.py", "asgi.py", "consumers.py"} <= {file.name for file in files}
+    assert {"mysite/settings.py", "mysite/asgi.py"} <= {file.name for file in files}
     assert shown == ["".join(f"{line.text}\n" for line in file.lines) for file in files]
 
 
