@@ -36,6 +36,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daphne]:
         site = demo_site(tmp_path_factory.mktemp("stage"), DEMO="1", REDIS_URL=redis.url)
         with Daphne("demo_project.asgi:application", site) as daphne:
             yield daphne
+            daphne.kill()  # SIGTERM would drain the sockets of all sandboxes for three seconds
 
 
 @pytest.fixture
