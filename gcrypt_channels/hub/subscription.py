@@ -152,7 +152,7 @@ class Subscription:
         self._probe_now.clear()
         probe: Mapping[str, object] = _PROBE
         try:
-            if self.up and self._probe_back:
+            if self._probe_back:
                 self._is_rejoining = False
             if not self.up or not self._probe_back or time.monotonic() >= self._renew_at:
                 await self._renew()

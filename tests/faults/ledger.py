@@ -112,11 +112,7 @@ def _compare(
 
     Returns how many of the `doubts` were told.
     """
-    between = {
-        each: post
-        for each, post in posts.items()
-        if each < number and (each > last if last is not None else _could_reach(post, ear))
-    }
+    between = _between(posts, ear, last, number)
     is_first = last is None
     lost = sum(
         bool(post.taken) and (post.began >= ear.opened or not is_first) for post in between.values()
@@ -137,8 +133,18 @@ def _compare(
     return doubted
 
 
-def _could_reach(post: Post, ear: Ear) -> bool:
-    return post.ended is None or post.ended >= ear.began
+def _between(posts: dict[int, Post], ear: Ear, last: int | None, number: int) -> dict[int, Post]:
+    """The posts between two messages, or those before the first that could reach the ear.
+
+    Posts are numbered without a hole, and each ends before the next one begins.
+    """
+    found: dict[int, Post] = {}
+    for each in range(number - 1, 0 if last is None else last, -1):
+        post = posts[each]
+        if last is None and post.ended is not None and post.ended < ear.began:
+            break
+        found[each] = post
+    return dict(reversed(found.items()))
 
 
 def _course(between: dict[int, Post], ear: Ear) -> str:

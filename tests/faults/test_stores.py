@@ -18,8 +18,18 @@ from tests.servers import Redis, Site
 
 pytestmark = pytest.mark.cluster
 
-ENDS = OUTAGE | {"HTTPError 500", "HTTPError 503", "TimeoutError", "HandshakeTimeout 4408", "1006?"}
-"""The key endpoint of a site whose store is away fails as all of the site does."""
+ENDS = OUTAGE | {
+    "1013?",
+    "HTTPError 500",
+    "HTTPError 503",
+    "TimeoutError",
+    "HandshakeTimeout 4408",
+    "1006?",
+}
+"""The key endpoint of a site whose store is away fails as all of the site does.
+
+Who had got a key just before is refused without it, since the key is looked up again.
+"""
 
 
 def cache_rig(demo: Site, layer: str, server: str) -> Rig:
