@@ -2,10 +2,10 @@
 
     python -m benchmarks.history
 
-A broadcast of 120 bytes goes through the core layer of channels_redis to one member of this process;
-with and without history take turns in one process and on one Redis. Then 1,000 members of one group,
-each with a handshake of its own, are away for 100 messages and come back at once: the time from the
-first join to the last message, and how often the script that reads the history ran meanwhile.
+A broadcast of 120 bytes goes through the core layer of channels_redis to one member in this
+process; with and without history take turns on one Redis. Then 1,000 members of one group, each
+with a handshake of its own, are away for 100 messages and come back at once: the time from the
+first join to the last message, and how often a script of Redis ran meanwhile.
 """
 
 from __future__ import annotations

@@ -201,7 +201,9 @@ class CatchUp:
                 offered = None
             joining = state.joining[connection] = _Joining(offered)
             recent = state.recent
-            if recent is None or not recent.is_fresh or not self._admit(group, connection, recent):
+            if not state.is_reading and not (
+                recent is not None and recent.is_fresh and self._admit(group, connection, recent)
+            ):
                 self._read(group, state)
         return await asyncio.shield(joining.done)
 
