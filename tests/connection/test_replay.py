@@ -17,6 +17,7 @@ from gcrypt_channels.protocol.events import (
 )
 from gcrypt_channels.protocol.events import Joined as Told
 from gcrypt_channels.protocol.secure import SecureSession
+from gcrypt_channels.protocol.states import State
 
 EPOCH, OTHER = "0011223344556677", "8899aabbccddeeff"
 
@@ -45,6 +46,7 @@ class Peer:
 
     async def told(self) -> list[Any]:
         await self.outbox.drained()
+        assert self.client.state is not State.FAILED
         got, self.got = self.got, []
         return [each for each in got if each is not None and not isinstance(each, Accepted)]
 
