@@ -47,7 +47,7 @@ vectors: ## make tests/vectors/*.json again
 bench: ## measure what the figures in benchmarks/README.md say, and write them there (half an hour)
 	@scripts/setup bench
 	@$(PYTHON_ENV) -m benchmarks.suite --write
-	@set -e; for each in sessions sealed_layer browser stopping; do $(PYTHON_ENV) -m benchmarks.$$each; done
+	@set -e; for each in sessions sealed_layer history browser stopping; do $(PYTHON_ENV) -m benchmarks.$$each; done
 
 bench-quick: ## measure the most important of them (two minutes)
 	@scripts/setup bench

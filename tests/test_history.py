@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
+from gcrypt_channels.exceptions import TryAgainLater
 from gcrypt_channels.groups import broadcast, group_send
+from gcrypt_channels.hub import subscription
 from gcrypt_channels.hub.hub import current_hub
+from gcrypt_channels.layers.envelope import layer_group
+from gcrypt_channels.layers.sealed import unwrap
 from gcrypt_channels.protocol.events import Position
 from gcrypt_channels.protocol.profiles import V1, V2
 from tests.channel_layers import core, in_memory, pubsub, sealed
@@ -284,6 +290,64 @@ async def test_after_a_logout_nothing_is_replayed(connect: Connect, room: str) -
 
 
 async def sync_delete(client: EncryptedCommunicator) -> None:
-    """End a session behind the back of Django's signals."""
+    """End a session behind the back of Django's signals, which would close its sockets."""
     assert client.session is not None
-    await Session.objects.filter(pk=client.session.session_key).adelete()
+    ended = Session.objects.filter(pk=client.session.session_key)
+    await sync_to_async(ended._raw_delete)(ended.db)
+
+
+# What does not work
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+async def test_while_the_store_is_away_nothing_is_sent_by_half(
+    connect: Connect, settings: Any, own_redis: Redis
+) -> None:
+    groups = {"chat.": KEPT}
+    settings.CHANNEL_LAYERS = {"default": in_memory("")}
+    settings.GCRYPT = {**settings.GCRYPT, "HISTORY": {"URL": own_redis.url, "GROUPS": groups}}
+    member = await connect(resume=())
+    await do(member, {"join": "chat.room"})
+    await broadcast("chat.room", 1)
+    own_redis.kill()
+    with pytest.raises(TryAgainLater):
+        await broadcast("chat.room", 2)
+    await broadcast("hall", 1)  # which has no history
+    other = await connect(resume=())
+    await other.send_json_to({"join": "chat.room"})
+    event = await other.receive_output()
+    assert (event["type"], event["code"]) == ("websocket.close", 1013)
+    own_redis.start()
+    await broadcast("chat.room", 3)
+    assert await messages(member, 1) == [("1", 1)]
+    events = [await member.receive_output() for _ in range(3)]
+    assert [each["type"] for each in events] == ["gcrypt.left", "gcrypt.joined", "websocket.send"]
+    assert (events[1]["position"], events[1]["recovered"]) == (0, False)
+    assert (events[2]["text"], events[2]["position"]) == ("3", 1)
+    # The consumer hears of it as well: it does not know what was forgotten.
+    assert await member.receive_json_from() == {"gap": "chat.room", "missed": 1}
+
+
+async def test_what_was_counted_arrives_though_the_layer_has_lost_it(
+    connect: Connect, room: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(subscription, "PROBE_INTERVAL", 0.1)
+    member = await connect(resume=())
+    await do(member, {"join": room})
+    layer: Any = unwrap(get_channel_layer())
+    group_send = layer.group_send
+
+    async def fail(group: str, message: Any) -> None:
+        if group == layer_group(room):
+            raise OSError
+        await group_send(group, message)
+
+    monkeypatch.setattr(layer, "group_send", fail)
+    await broadcast(room, 1)
+    assert await messages(member, 1) == [("1", 1)]
+    assert "was counted, and not sent at once" in caplog.text

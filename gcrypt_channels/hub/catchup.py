@@ -201,7 +201,9 @@ class CatchUp:
                 offered = None
             joining = state.joining[connection] = _Joining(offered)
             recent = state.recent
-            if recent is None or not recent.is_fresh or not self._admit(group, connection, recent):
+            if not state.is_reading and not (
+                recent is not None and recent.is_fresh and self._admit(group, connection, recent)
+            ):
                 self._read(group, state)
         return await asyncio.shield(joining.done)
 
@@ -326,9 +328,7 @@ class CatchUp:
 
     def _apply(self, group: str, state: _Group, window: Window, asked: set[Connection]) -> None:
         """Bring the members up to the window's end, and let in those that wait."""
-        meanwhile = [] if state.recent is None else list(state.recent.messages)
         if window.epoch != state.epoch:
-            meanwhile = []
             for connection in self._live(group, state):
                 connection.move_counted(group, window.epoch, window.after)
             if state.epoch:
@@ -336,16 +336,15 @@ class CatchUp:
                     "The history of group %r has begun anew: its members are told.", group
                 )
             state.epoch, state.n = window.epoch, window.after
-        elif window.after > state.n:
-            self._report_lost(group, state, window.after)
-        state.recent = None
+            state.recent = _Recent((), state.limits.messages)
+        self._skip(group, state, window.after)
         for n, payload in enumerate(window.messages, window.after + 1):
             if n > state.n:
                 self._push(group, state, n, payload)
-        newer = state.n - window.n  # came while the history was read
-        kept = window.messages if newer <= len(meanwhile) else []
-        meanwhile = meanwhile[max(0, len(meanwhile) - newer) :]
-        state.recent = _Recent([*kept, *meanwhile], state.limits.messages)
+        pushed = [] if state.recent is None else list(state.recent.messages)
+        first = state.n - len(pushed)  # of what was pushed since the read began, and before it
+        before = window.messages[: max(0, first - window.after)] if first <= window.n else []
+        state.recent = _Recent([*before, *pushed], state.limits.messages)
         for connection in list(state.joining):
             if not self._admit(group, connection, state.recent, is_final=connection in asked):
                 state.read_again = True
@@ -388,9 +387,7 @@ class CatchUp:
         self._fail(state, error)
         if self._groups.get(group) is not state:
             return
-        while (n := state.next_ahead()) is not None:
-            self._report_lost(group, state, n - 1)
-            self._push_ahead(group, state)
+        self._skip(group, state, max((n for _, n in state.ahead), default=0))
 
     def _fail(self, state: _Group, error: TryAgainLater) -> None:
         waiting, state.joining = state.joining, {}
@@ -398,11 +395,21 @@ class CatchUp:
             if not joining.done.done():
                 joining.done.set_exception(error)
 
-    def _report_lost(self, group: str, state: _Group, n: int) -> None:
-        """Tell the members that they do not get what follows up to ``n``."""
-        missed, state.n = n - state.n, n
+    def _skip(self, group: str, state: _Group, last: int) -> None:
+        """Go on behind position ``last``: what was not held back up to there is lost."""
+        while (n := state.next_ahead()) is not None and n <= last:
+            self._report_lost(group, state, n - 1)
+            self._push_ahead(group, state)
+        self._report_lost(group, state, last)
+
+    def _report_lost(self, group: str, state: _Group, last: int) -> None:
+        """Tell the members that they do not get what follows up to ``last``."""
+        missed = last - state.n
         if missed <= 0:
             return
+        state.n = last
+        if state.recent is not None:
+            state.recent.messages.clear()  # they are to lead up to the place without a hole
         self._on_lost(missed)
         for connection in self._live(group, state):
             connection.tell_gap(group, missed)

@@ -248,8 +248,30 @@ async def test_what_was_trimmed_leaves_the_positions(own_redis: Redis, room: str
     assert await history.read(room, LIMITS, place.epoch, 0) == (place.epoch, 4, [b"4"])
 
 
-async def test_what_may_have_been_counted_is_not_counted_again(own_redis: Redis, room: str) -> None:
-    """The connection breaks before the answer comes; redis-py itself does not send it twice."""
+async def test_what_may_have_been_counted_is_not_counted_again(redis: Redis, room: str) -> None:
+    """The connection breaks before the answer comes."""
+    store = RedisStore(HistorySettings(redis.url, (), ()))
+    history = History(store)
+    await append(history, room, 1)
+    client = await store._client()
+    call, calls = client.append, []
+
+    async def lose_the_answer(*arguments: Any) -> Any:
+        answer = await call(*arguments)
+        calls.append(answer)
+        if len(calls) == 1:
+            raise client.lost
+        return answer
+
+    vars(client)["append"] = lose_the_answer
+    assert (await append(history, room, 2)).n == 2
+    assert len(calls) == 2
+    assert (await append(history, room, 3)).n == 3
+    window = await history.read(room, LIMITS, WHOLE, 0)
+    assert window.messages == [b"1", b"2", b"3"]
+
+
+async def test_a_connection_that_was_closed_is_opened_again(own_redis: Redis, room: str) -> None:
     history = redis_history(own_redis)
     await append(history, room, 1)
     with RedisClient(port=own_redis.port) as client:
