@@ -23,11 +23,21 @@ from .sessions.store import check_store
 logger = logging.getLogger(__name__)
 
 
+_ORIGIN_HINT = (
+    "Behind a proxy that ends TLS, set SECURE_PROXY_SSL_HEADER; name other origins of the site in "
+    "CSRF_TRUSTED_ORIGINS."
+)
+_TOKEN_HINT = "Send the CSRF cookie, and its token in the header that CSRF_HEADER_NAME names."  # noqa: S105
+
+
 class _JsonCsrf(CsrfViewMiddleware):
     """Django's CSRF protection, answering in JSON like the endpoint itself."""
 
     def _reject(self, request: HttpRequest, reason: str) -> JsonResponse:
-        return _error(403, "csrf", f"CSRF verification failed: {reason}")
+        hint = _ORIGIN_HINT if "checking failed" in reason else _TOKEN_HINT
+        detail = f"CSRF verification failed: {reason} {hint}"
+        logger.warning("%r: refused with 403: %s", request.path, detail)
+        return _error(403, "csrf", detail)
 
 
 @sensitive_variables()

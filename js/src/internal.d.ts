@@ -1,13 +1,7 @@
 // The types that only the client itself uses.
 
-import type {
-  AsyncCipher,
-  CarrierClass,
-  ErrorCode,
-  Options,
-  Profile,
-  SecureProfile,
-} from "./types.d.ts";
+import type { GcryptError } from "./errors.js";
+import type { AsyncCipher, CarrierClass, Options, Profile, SecureProfile } from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -60,7 +54,7 @@ export interface End {
   reason: string;
   wasClean: boolean;
   /** For an `error` event before it. */
-  error?: ErrorCode;
+  error?: GcryptError;
 }
 
 /** What an `on…` attribute holds, and the listener that calls it. */

@@ -85,7 +85,7 @@ export function renew(keyUrl) {
  * @param {KeySource} source
  * @param {AbortSignal} signal aborts when the caller waits no longer
  * @returns {Promise<NonNullable<Keys[M]>>}
- * @throws {GcryptError} `unauthorized` or `key-unavailable`
+ * @throws {GcryptError} `unauthorized`, `csrf` or `key-unavailable`
  */
 export async function sessionKey(member, source, signal) {
   const { key } = source;
@@ -157,8 +157,13 @@ async function fetchKeys({ keyUrl, keyUrlFromCode, csrfToken }, signal) {
   const { status, type } = response;
   // A redirect leads to a login page.
   const redirected = type === "opaqueredirect" || (status >= 300 && status < 400);
-  if (redirected || status === 401 || status === 403) fail("unauthorized");
-  return importKeys(await response.json());
+  if (redirected || status === 401) fail("unauthorized");
+  const answer = response.json();
+  if (status === 403) {
+    const { error, detail } = await answer.catch(() => ({})); // a proxy may have refused
+    throw error === "csrf" ? new GcryptError(error, detail) : new GcryptError("unauthorized");
+  }
+  return importKeys(await answer);
 }
 
 /**

@@ -185,6 +185,9 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   /** Seals a plaintext into a frame. @type {(type: number, plaintext: Bytes | Promise<Bytes>) => Promise<Bytes | string>} */
   #seal = refuse;
 
+  /** Whether a listener for errors was ever added; without one, the console gets the error. */
+  #hasErrorListener = false;
+
   /** Why the connection ends. The first cause counts. @type {End | undefined} */
   #end;
   /** Whether a sealed close was sent or opened. */
@@ -204,6 +207,12 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
         },
       });
     }
+    const { addEventListener } = EncryptedWebSocket.prototype;
+    /** @this {EncryptedWebSocket} */
+    EncryptedWebSocket.prototype.addEventListener = function (/** @type {any[]} */ ...args) {
+      this.#hasErrorListener ||= args[0] === "error";
+      Reflect.apply(addEventListener, this, args);
+    };
     // The build shortens names.
     Object.defineProperty(EncryptedWebSocket, "name", { value: "EncryptedWebSocket" });
     dressAsInterface(EncryptedWebSocket, "WebSocket", { CONNECTING, OPEN, CLOSING, CLOSED });
@@ -656,7 +665,12 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       requireValid(isCloseCode(code));
       requireValid(isText(reason) && toUtf8(reason).length <= MAX_REASON);
       this.#closeSealed = true;
-      this.#sealClose({ code, reason, wasClean: true, error: open ? undefined : "rejected" });
+      this.#sealClose({
+        code,
+        reason,
+        wasClean: true,
+        error: open ? undefined : new GcryptError("rejected"),
+      });
     } else if (type === "gap") {
       requireValid(open && isText(group) && group && isPositive(missed));
       this.dispatchEvent(new OwnEvent("gap", { group, missed }));
@@ -691,12 +705,12 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    */
   #fail = (cause) => {
     if (this.#end) return;
-    /** @type {ErrorCode} */
-    let error = "invalid-frame";
-    if (cause instanceof GcryptError) error = cause.code;
-    else if (cause instanceof DOMException && cause.name === "NotSupportedError")
-      error = "unsupported";
-    const code = CLOSE_CODES[error] ?? 1006;
+    const unsupported = cause instanceof DOMException && cause.name === "NotSupportedError";
+    const error =
+      cause instanceof GcryptError
+        ? cause
+        : new GcryptError(unsupported ? "unsupported" : "invalid-frame");
+    const code = CLOSE_CODES[error.code] ?? 1006;
     const end = { code, reason: "", wasClean: false, error };
     if (code === 1009 || code === 4408) {
       this.#sealClose(end).then(() => this.#finish());
@@ -761,7 +775,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
         ? { code: code ?? 1005, reason: reason ?? "", wasClean }
         : { code: 1006, reason: "", wasClean: false };
     if (this.#state === CONNECTING) {
-      this.#end.error = code === 4401 ? "unauthorized" : "connection-failed";
+      this.#end.error = new GcryptError(code === 4401 ? "unauthorized" : "connection-failed");
     }
     this.#finish();
   }
@@ -779,8 +793,11 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       // The connection broke before this page's close could be sent.
       [code, reason, wasClean] = [1006, "", false];
     }
-    if (code === 4401 || error === "unauthorized") this.#forgetKey();
-    if (error) this.dispatchEvent(new OwnEvent("error", { error: new GcryptError(error) }));
+    if (code === 4401 || error?.code === "unauthorized") this.#forgetKey();
+    if (error) {
+      if (!this.#hasErrorListener) console.error(`${this.#url}: ${error}`);
+      this.dispatchEvent(new OwnEvent("error", { error }));
+    }
     this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));
   }
 

@@ -26,6 +26,8 @@ export type ErrorCode =
   | "unsupported"
   /** The session has no key: log in. */
   | "unauthorized"
+  /** The key endpoint's CSRF protection refused the request; the message says why. */
+  | "csrf"
   /** The key endpoint could not be reached, or gave no key for the profile. */
   | "key-unavailable"
   /** The server uses a key that this session does not have. */

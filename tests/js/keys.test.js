@@ -96,6 +96,28 @@ suite("the key endpoint", () => {
     });
   }
 
+  test("may refuse the CSRF token: the error is csrf and says what the server says", async (t) => {
+    const detail = "CSRF verification failed: set SECURE_PROXY_SSL_HEADER.";
+    const { url, keyUrl, requests } = await startServer(
+      t,
+      () => assert.fail("connected"),
+      () => [403, { error: "csrf", detail }],
+    );
+    for (let i = 1; i < 3; i++) {
+      const { seen, types } = listen(new EncryptedWebSocket(url, [], { WebSocket, keyUrl }));
+      assert.deepEqual(await types(), ["error", "close"]);
+      const [{ error }, close] = seen;
+      assert.deepEqual([error.code, error.message, close.code], ["csrf", detail, 1006]);
+      assert.equal(requests.length, i);
+    }
+  });
+
+  test("that is refused by a proxy's page has no key for this session", async (t) => {
+    page(t, { fetch: async () => new Response("<!doctype html>", { status: 403 }) });
+    const socket = new EncryptedWebSocket("ws://h/", [], { WebSocket, keyUrl: "http://r/" });
+    assert.deepEqual(await outcome(socket), ["unauthorized", 4401]);
+  });
+
   test("may be out of reach", async () => {
     const socket = new EncryptedWebSocket("ws://127.0.0.1:1/", [], {
       WebSocket,

@@ -27,6 +27,8 @@ export type ErrorCode =
   | "unsupported"
   /** The session has no key: log in. */
   | "unauthorized"
+  /** The key endpoint's CSRF protection refused the request; the message says why. */
+  | "csrf"
   /** The key endpoint could not be reached, or gave no key for the profile. */
   | "key-unavailable"
   /** The server uses a key that this session does not have. */
@@ -191,8 +193,11 @@ export interface SocketBase {
 export declare class GcryptError extends Error {
     /** @readonly @type {ErrorCode} */
     code: ErrorCode;
-    /** @param {ErrorCode} code */
-    constructor(code: ErrorCode);
+    /**
+     * @param {ErrorCode} code
+     * @param {string} [message] the server's, where the code has no sentence of its own
+     */
+    constructor(code: ErrorCode, message?: string);
 }
 /** g-crypt's `Crypt`, made asynchronous. Works with and without `new`. */
 export declare const Crypt: CryptConstructor;
