@@ -427,7 +427,7 @@ class _Client:
         from redis.exceptions import ConnectionError as Lost  # optional; see E013
 
         self.lost = Lost
-        self.redis = _connect(settings)
+        self.redis, *self._sentinels = _connect(settings)
         self.append = self.redis.register_script(_APPEND)
         self.read = self.redis.register_script(_READ)
         self.lifetime = self._live()
@@ -436,12 +436,13 @@ class _Client:
         try:
             yield
         finally:
-            with suppress(Exception):  # a connection that is broken already
-                await self.redis.aclose()
+            for each in (self.redis, *self._sentinels):
+                with suppress(Exception):  # a connection that is broken already
+                    await each.aclose(close_connection_pool=True)
 
 
-def _connect(settings: HistorySettings) -> Redis:
-    """A client that neither waits for ever nor sends anything twice by itself."""
+def _connect(settings: HistorySettings) -> list[Redis]:
+    """A client that neither waits for ever nor sends anything twice, and those of its Sentinels."""
     from redis import asyncio as redis
     from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
@@ -457,7 +458,7 @@ def _connect(settings: HistorySettings) -> Redis:
         pool = redis.BlockingConnectionPool.from_url(
             settings.url, max_connections=MAX_CONNECTIONS, timeout=LAYER_TIMEOUT, **options
         )
-        return redis.Redis.from_pool(pool)
+        return [redis.Redis.from_pool(pool)]
     sentinel: Any = Sentinel([])  # type: ignore[no-untyped-call]
     sentinel.sentinels = [redis.Redis.from_url(url, **options) for url in settings.sentinels]
     url: dict[str, Any] = {**parse_url(settings.url)}
@@ -465,8 +466,8 @@ def _connect(settings: HistorySettings) -> Redis:
     url.pop("port", None)
     url.pop("connection_class", None)
     is_tls = urlsplit(settings.url).scheme == "rediss"
-    client: Redis = sentinel.master_for(service, ssl=is_tls, **options, **url)
-    return client
+    client = sentinel.master_for(service, ssl=is_tls, **options, **url)
+    return [client, *sentinel.sentinels]
 
 
 def _keys(tag: str) -> list[str]:

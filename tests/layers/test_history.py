@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -349,3 +351,27 @@ def test_a_forked_process_shares_no_connection(settings: Any, redis: Redis) -> N
     histories.forget_histories()
     assert current_history(None) is not history
     assert "redis://" not in repr(conf.history)
+
+
+class Sentinel(Redis):
+    """A Sentinel that knows one server, as `kept`."""
+
+    LISTENING = re.compile(r"\+monitor master kept")
+
+    def __init__(self, directory: Path, server: Redis) -> None:
+        super().__init__()
+        self.config = directory / "sentinel.conf"
+        self.config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor kept 127.0.0.1 {server.port} 1\n"
+        )
+
+    def command(self) -> list[str]:
+        return [*super().command()[:1], str(self.config), "--sentinel"]
+
+
+async def test_a_sentinel_tells_which_server_it_is(redis: Redis, tmp_path: Path, room: str) -> None:
+    with Sentinel(tmp_path, redis) as sentinel:
+        settings = HistorySettings("redis://kept/1", (sentinel.url[:-2],), ())
+        place = await append(History(RedisStore(settings)), room, 1)
+    with RedisClient(port=redis.port, db=1) as client:
+        assert client.llen(entries(redis, room)) == place.n == 1
