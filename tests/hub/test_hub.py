@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from channels.layers import channel_layers, get_channel_layer
+from redis import Redis as RedisClient
 
 from gcrypt_channels import groups
 from gcrypt_channels.connection.connection import Connection
@@ -108,6 +109,8 @@ class Process:
 def layer_config(request: pytest.FixtureRequest, redis: Redis, settings: Any) -> Config:
     config: Config = request.param(redis.url)
     settings.CHANNEL_LAYERS = {"default": config}
+    with RedisClient.from_url(redis.url) as client:
+        client.flushdb()  # a test whose event loop just ends leaves its memberships to their expiry
     return config
 
 
