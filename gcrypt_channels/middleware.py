@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
@@ -49,7 +49,28 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 LOOKUP_TIMEOUT: Final = 5.0
 """Seconds that the resolver, the session store and the database have for a new connection."""
 
+TICKET_PREFIX: Final = "gcrypt.ticket."
+"""What a subprotocol begins with that carries a ticket."""
+
+TICKET_ENTRY: Final = "gcrypt.ticket"
+"""The entry of the scope in which ``TicketMiddleware`` leaves a function that admits the ticket.
+
+It returns an awaitable of :class:`Admission`, and raises what a resolver may raise, and
+``NoSessionKey``.
+"""
+
 _KID_TOKEN = re.compile(r"gcrypt\.kid\.([0-9a-f]{16})", re.ASCII)
+
+
+class Admission(NamedTuple):
+    """Under which keys and with which login a connection may be opened.
+
+    ``entries`` replaces entries of the application's scope.
+    """
+
+    keyring: keys.Keyring
+    login: Login
+    entries: Scope
 
 
 class GcryptMiddleware:
@@ -124,9 +145,10 @@ class GcryptMiddleware:
     async def _call(self, scope: Scope, receive: Receive, send: Send, hub: Hub) -> None:
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
-        connection = await self._admit(scope, receive, send)
-        if connection is None:
+        admitted = await self._admit(scope, receive, send)
+        if admitted is None:
             return
+        connection, scope = admitted
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
             is_misrouted = has_foreign_root_path(scope, send)
@@ -148,15 +170,20 @@ class GcryptMiddleware:
             await connection.finish()
 
     @sensitive_variables()
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
-        """Negotiate the profile and find the keys; refuse the client if either is missing."""
+    async def _admit(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Connection, Scope] | None:
+        """Negotiate the profile and find the keys; refuse the client if either is missing.
+
+        Returns the connection and the scope of its application.
+        """
         offered = list(scope.get("subprotocols") or ())
         path = scope.get("path", "")
         patched_send = patch_daphne_send(send)
         profile: Profile | None = None
         try:
             profile = negotiate(offered, self._profiles())
-            keyring, login = await self._resolve(scope)
+            keyring, login, entries = await self._resolve(scope, profile, offered)
             session, key = _session(profile, keyring, offered)
         except ProtocolError as error:
             logger.warning("%r: refused with %d: %s.", path, error.code, error.reason)
@@ -165,7 +192,7 @@ class GcryptMiddleware:
         except ImproperlyConfigured:
             await _refuse(patched_send, path, profile, offered, 1011, "internal error")
             raise
-        return Connection(
+        connection = Connection(
             session,
             receive,
             patched_send,
@@ -177,24 +204,28 @@ class GcryptMiddleware:
             key=key,
             on_closed=_forget,
         )
+        return connection, {**scope, **entries}
 
     @sensitive_variables()
-    async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
+    async def _resolve(self, scope: Scope, profile: Profile, offered: list[str]) -> Admission:
+        has_ticket = any(each.startswith(TICKET_PREFIX) for each in offered)
+        admitted = _admit_ticket(scope, profile) if has_ticket else self._look_up(scope)
         try:
-            return await asyncio.wait_for(self._look_up(scope), LOOKUP_TIMEOUT)
+            return await asyncio.wait_for(admitted, LOOKUP_TIMEOUT)
         except (ImproperlyConfigured, NoSessionKey):
             raise
         except Exception as error:
-            logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
+            what = "ticket could not be looked up" if has_ticket else "passphrase resolver failed"
+            logger.exception("%r: the %s.", scope.get("path", ""), what)
             raise TryAgainLater from error
 
     @sensitive_variables()
-    async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
+    async def _look_up(self, scope: Scope) -> Admission:
         keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
             await acheck_store()
             raise NoSessionKey
-        return keyring, await login_of(scope)
+        return Admission(keyring, await login_of(scope), {})
 
     async def _serve(
         self, connection: Connection, scope: Scope, subprotocols: Iterable[str]
@@ -223,6 +254,20 @@ def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
         if (profile in named and is_available(profile)) or (profile == V1 and not named):
             return profile
     raise NoProfile
+
+
+@sensitive_variables()
+async def _admit_ticket(scope: Scope, profile: Profile) -> Admission:
+    """Admit the holder of the request's ticket, whatever session the request has."""
+    admit = scope.get(TICKET_ENTRY)
+    if admit is None:
+        logger.warning("A ticket was offered: put TicketMiddleware around GcryptMiddleware.")
+    elif profile == V1:
+        logger.warning("A ticket was offered, and tickets do not serve gcrypt.v1.")
+    else:
+        admission: Admission = await admit()
+        return admission
+    raise NoSessionKey
 
 
 def _named_kid(offered: list[str]) -> bytes | None:
@@ -294,7 +339,7 @@ def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[st
     extensions = dict(scope.get("extensions") or {})
     extensions.pop("websocket.http.response", None)
     return {
-        **scope,
+        **{name: value for name, value in scope.items() if name != TICKET_ENTRY},
         "gcrypt": facade_of(connection),
         "subprotocols": list(subprotocols),
         "extensions": extensions,
