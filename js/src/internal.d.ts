@@ -7,6 +7,7 @@ import type {
   Options,
   Profile,
   SecureProfile,
+  SessionKey,
 } from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -15,6 +16,8 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 export interface SecureKey {
   kid: string;
   psk: CryptoKey;
+  /** Offered in place of `kid`. */
+  ticket?: string;
 }
 
 /** What the key endpoint gave, imported. */
@@ -32,7 +35,9 @@ export interface KeyRequest {
 }
 
 /** A socket's options, those that have a default filled in. */
-export interface Settings extends Options {
+export interface Settings extends Omit<Options, "key"> {
+  /** The session key, or what is called for it. */
+  key?: SessionKey | (() => SessionKey | Promise<SessionKey>);
   /** Those with a handshake that may be offered. */
   profiles: SecureProfile[];
   keyUrl: string;
