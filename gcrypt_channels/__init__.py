@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .revocation.revocation import (
         disconnect_session,
         disconnect_session_sync,
+        disconnect_token,
+        disconnect_token_sync,
         disconnect_user,
         disconnect_user_sync,
     )
@@ -32,6 +34,8 @@ __all__ = [
     "broadcast_sync",
     "disconnect_session",
     "disconnect_session_sync",
+    "disconnect_token",
+    "disconnect_token_sync",
     "disconnect_user",
     "disconnect_user_sync",
     "drain",
@@ -48,6 +52,8 @@ _HOMES = {
     "broadcast_sync": "groups",
     "disconnect_session": "revocation.revocation",
     "disconnect_session_sync": "revocation.revocation",
+    "disconnect_token": "revocation.revocation",
+    "disconnect_token_sync": "revocation.revocation",
     "disconnect_user": "revocation.revocation",
     "disconnect_user_sync": "revocation.revocation",
     "drain": "hub.drain",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 
 
 class GcryptChannelsConfig(AppConfig):
@@ -14,7 +17,10 @@ class GcryptChannelsConfig(AppConfig):
     def ready(self) -> None:
         """Register what has to be in place before the first request."""
         from . import checks
+        from .conf import load_token_resolver
         from .revocation import receivers
 
         checks.register()
         receivers.register()
+        with suppress(ImproperlyConfigured):  # there is none, or the checks say what is wrong
+            load_token_resolver()  # its module listens for the end of tokens

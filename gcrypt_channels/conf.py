@@ -145,6 +145,10 @@ def _profiles(value: Any) -> tuple[Profile, ...]:
     return tuple(value)
 
 
+def _optional_resolver(value: Any) -> str | Callable[..., Any] | None:
+    return None if value is None else _resolver(value)
+
+
 def _bind_request(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(each in BOUND_MEMBERS for each in value):
         raise ValueError
@@ -198,14 +202,31 @@ def load_resolver(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     """
     if not isinstance(value, str) or value in ("session", "shared"):
         return value
-    try:
-        imported: Callable[..., Any] = import_string(value)
-    except (ImportError, TypeError, ValueError) as error:
+    return _import_callable("passphrase resolver", value)
+
+
+def load_token_resolver() -> Callable[..., Any]:
+    """What ``GCRYPT["TOKEN_RESOLVER"]`` is or names.
+
+    Raises:
+        ImproperlyConfigured: there is none, or nothing to import under this path, or to call.
+    """
+    value = conf.token_resolver
+    if value is None:
         raise ImproperlyConfigured(
-            f"The passphrase resolver {value!r} cannot be imported: {error}."
-        ) from error
+            "A ticket that ends with its token needs GCRYPT['TOKEN_RESOLVER'], which says whether "
+            "tokens still hold, such as 'gcrypt_channels.contrib.drf.held_tokens'."
+        )
+    return _import_callable("token resolver", value) if isinstance(value, str) else value
+
+
+def _import_callable(what: str, path: str) -> Callable[..., Any]:
+    try:
+        imported: Callable[..., Any] = import_string(path)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"The {what} {path!r} cannot be imported: {error}.") from error
     if not callable(imported):
-        raise ImproperlyConfigured(f"The passphrase resolver {value!r} is not callable.")
+        raise ImproperlyConfigured(f"The {what} {path!r} is not callable.")
     return imported
 
 
@@ -251,6 +272,9 @@ class Conf:
         "session", _resolver, "'session', 'shared', a dotted path or a callable"
     )
     """The resolver as it is configured; :attr:`resolver` is what that names."""
+
+    token_resolver = Setting(None, _optional_resolver, "None, a dotted path or a callable")
+    """Says which tokens still hold; :func:`load_token_resolver` loads it."""
 
     anonymous = Setting(False, _flag, "True or False")
     """Whether visitors who are not logged in get a key."""
@@ -339,6 +363,7 @@ def problems(
         found += _resolver_problems(
             enabled, conf.passphrase_resolver if resolver is None else resolver
         )
+        found += _token_problems()
     return found
 
 
@@ -404,6 +429,16 @@ def _option_problems() -> list[Problem]:
             hint = f"The default is {option.default!r}."
             found.append(Problem("gcrypt_channels.E005", str(error), hint))
     return found
+
+
+def _token_problems() -> list[Problem]:
+    try:
+        if conf.token_resolver is not None:
+            load_token_resolver()
+    except ImproperlyConfigured as error:
+        hint = "Name a function, such as 'gcrypt_channels.contrib.drf.held_tokens'."
+        return [Problem("gcrypt_channels.E006", str(error), hint)]
+    return []
 
 
 def _profile_problems(profiles: tuple[Profile, ...]) -> list[Problem]:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.apps import apps
@@ -59,7 +59,28 @@ _NESTED: Final = (
     "them around the URLRouter, and remove the other."
 )
 
+TICKET_PREFIX: Final = "gcrypt.ticket."
+"""What a subprotocol begins with that carries a ticket."""
+
+TICKET_ENTRY: Final = "gcrypt.ticket"
+"""The entry of the scope in which ``TicketMiddleware`` leaves a function that admits the ticket.
+
+It returns an awaitable of :class:`Admission`, and raises what a resolver may raise, and
+``NoSessionKey``.
+"""
+
 _KID_TOKEN = re.compile(r"gcrypt\.kid\.([0-9a-f]{16})", re.ASCII)
+
+
+class Admission(NamedTuple):
+    """Under which keys and with which login a connection may be opened.
+
+    ``entries`` replaces entries of the application's scope.
+    """
+
+    keyring: keys.Keyring
+    login: Login
+    entries: Scope
 
 
 class GcryptMiddleware:
@@ -147,9 +168,10 @@ class GcryptMiddleware:
     async def _call(self, scope: Scope, receive: Receive, send: Send, hub: Hub) -> None:
         if (await receive())["type"] != "websocket.connect":
             return  # the client left before the application could answer
-        connection = await self._admit(scope, receive, send)
-        if connection is None:
+        admitted = await self._admit(scope, receive, send)
+        if admitted is None:
             return
+        connection, scope = admitted
         try:
             await hub.add(connection)  # before its first frame, so that no logout misses it
             is_misrouted = has_foreign_root_path(scope, send)
@@ -176,15 +198,20 @@ class GcryptMiddleware:
             await connection.finish()
 
     @sensitive_variables()
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Connection | None:
-        """Negotiate the profile and find the keys; refuse the client if either is missing."""
+    async def _admit(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Connection, Scope] | None:
+        """Negotiate the profile and find the keys; refuse the client if either is missing.
+
+        Returns the connection and the scope of its application.
+        """
         offered = list(scope.get("subprotocols") or ())
         path = scope.get("path", "")
         patched_send = patch_daphne_send(send)
         profile: Profile | None = None
         try:
             profile = negotiate(offered, self._profiles())
-            keyring, login = await self._resolve(scope)
+            keyring, login, entries = await self._resolve(scope, profile, offered)
             session, key = _session(profile, keyring, offered)
         except ProtocolError as error:
             cause = error.cause or error.reason
@@ -195,7 +222,7 @@ class GcryptMiddleware:
             logger.error("%r: refused with 1011: %s", path, error)
             await _refuse(patched_send, path, profile, offered, 1011, "internal error")
             raise
-        return Connection(
+        connection = Connection(
             session,
             receive,
             patched_send,
@@ -207,15 +234,19 @@ class GcryptMiddleware:
             key=key,
             on_closed=_forget,
         )
+        return connection, {**scope, **entries}
 
     @sensitive_variables()
-    async def _resolve(self, scope: Scope) -> tuple[keys.Keyring, Login]:
+    async def _resolve(self, scope: Scope, profile: Profile, offered: list[str]) -> Admission:
+        has_ticket = any(each.startswith(TICKET_PREFIX) for each in offered)
+        admitted = _admit_ticket(scope, profile) if has_ticket else self._look_up(scope)
         try:
-            return await asyncio.wait_for(self._look_up(scope), LOOKUP_TIMEOUT)
+            return await asyncio.wait_for(admitted, LOOKUP_TIMEOUT)
         except (ImproperlyConfigured, NoSessionKey):
             raise
         except Exception as error:
-            logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
+            what = "ticket could not be looked up" if has_ticket else "passphrase resolver failed"
+            logger.exception("%r: the %s.", scope.get("path", ""), what)
             cause = (
                 "the passphrase resolver, the session store or the database failed or took over "
                 f"{LOOKUP_TIMEOUT:g} s ({type(error).__name__})"
@@ -223,12 +254,12 @@ class GcryptMiddleware:
             raise TryAgainLater(cause=cause) from error
 
     @sensitive_variables()
-    async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
+    async def _look_up(self, scope: Scope) -> Admission:
         keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
             await acheck_store(scope.get("session"), scope.get("cookies") or {})
             raise NoSessionKey(cause=self._why_no_key(scope))
-        return keyring, await login_of(scope)
+        return Admission(keyring, await login_of(scope), {})
 
     def _why_no_key(self, scope: Scope) -> str:
         resolver = conf.resolver if self.resolver is None else self.resolver
@@ -307,6 +338,20 @@ def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
     )
 
 
+@sensitive_variables()
+async def _admit_ticket(scope: Scope, profile: Profile) -> Admission:
+    """Admit the holder of the request's ticket, whatever session the request has."""
+    admit = scope.get(TICKET_ENTRY)
+    if admit is None:
+        logger.warning("A ticket was offered: put TicketMiddleware around GcryptMiddleware.")
+    elif profile == V1:
+        logger.warning("A ticket was offered, and tickets do not serve gcrypt.v1.")
+    else:
+        admission: Admission = await admit()
+        return admission
+    raise NoSessionKey
+
+
 def _named_kid(offered: list[str]) -> bytes | None:
     for token in offered:
         match = _KID_TOKEN.fullmatch(token)
@@ -376,7 +421,7 @@ def _inner_scope(scope: Scope, connection: Connection, subprotocols: Iterable[st
     extensions = dict(scope.get("extensions") or {})
     extensions.pop("websocket.http.response", None)
     return {
-        **scope,
+        **{name: value for name, value in scope.items() if name != TICKET_ENTRY},
         "gcrypt": facade_of(connection),
         "subprotocols": list(subprotocols),
         "extensions": extensions,

@@ -37,23 +37,38 @@ class _JsonCsrf(CsrfViewMiddleware):
         hint = _ORIGIN_HINT if "checking failed" in reason else _TOKEN_HINT
         detail = f"CSRF verification failed: {reason} {hint}"
         logger.warning("%r: refused with 403: %s", request.path, detail)
-        return _error(403, "csrf", detail)
+        return error_response(403, "csrf", detail)
 
 
 @sensitive_variables()
 def _key(request: HttpRequest) -> HttpResponseBase:
     """Answer with the keys of the enabled profiles; see ``docs/protocol.md``, *Keys*."""
     if request.method != "POST":
-        response = _error(405, "method", "The key endpoint takes POST.")
+        response = error_response(405, "method", "The key endpoint takes POST.")
         response["Allow"] = "POST"
         return response
     if not (request.user.is_authenticated or conf.anonymous):
         return _refusal(request, "Log in first: keys belong to a session.")
     prepare_session(request.session)
     keyring = async_to_sync(keys.resolve)({"session": request.session, "user": request.user})
+    return key_response(request, keyring)
+
+
+@sensitive_variables()
+def key_response(request: HttpRequest, keyring: keys.Keyring | None) -> JsonResponse:
+    """Return the key endpoint's answer with the keys of ``keyring``; for a project's own view.
+
+    The view has to authenticate the request and to be covered by Django's CSRF protection. The
+    answer must not be logged.
+
+    Args:
+        request: the request, with its session.
+        keyring: what the resolver of the connections returns for the same login: ``None`` is
+            answered with 401, or with 503 where the session store does not answer.
+    """
     if keyring is None:
         return _refusal(request, "This session may have no key.")
-    return _no_store(JsonResponse(_members(keyring)))
+    return no_store(JsonResponse(_members(keyring)))
 
 
 def _members(keyring: keys.Keyring) -> dict[str, Any]:
@@ -61,10 +76,14 @@ def _members(keyring: keys.Keyring) -> dict[str, Any]:
     if V1 in conf.profiles:
         members[V1] = {"passphrase": keyring.passphrases[0]}
     if set(conf.profiles) - {V1} and keyring.session_keys:
-        key = keyring.session_keys[0]
-        psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
-        members["session"] = {"kid": key.kid.hex(), "psk": psk}
+        members["session"] = key_member(keyring.session_keys[0])
     return members
+
+
+def key_member(key: keys.SessionKey) -> dict[str, str]:
+    """Return a session key as it is answered to a client."""
+    psk = base64.urlsafe_b64encode(key.psk).rstrip(b"=").decode()
+    return {"kid": key.kid.hex(), "psk": psk}
 
 
 def _refusal(request: HttpRequest, detail: str) -> JsonResponse:
@@ -74,15 +93,17 @@ def _refusal(request: HttpRequest, detail: str) -> JsonResponse:
     except Exception:
         logger.exception("The session store does not answer the key endpoint.")
         del request.session  # it looks empty, and Django would delete its cookie
-        return _error(503, "store", "The session store does not answer. Try again later.")
-    return _error(401, "login", detail)
+        return error_response(503, "store", "The session store does not answer. Try again later.")
+    return error_response(401, "login", detail)
 
 
-def _error(status: int, code: str, detail: str) -> JsonResponse:
-    return _no_store(JsonResponse({"error": code, "detail": detail}, status=status))
+def error_response(status: int, code: str, detail: str) -> JsonResponse:
+    """Return an error as both endpoints answer it."""
+    return no_store(JsonResponse({"error": code, "detail": detail}, status=status))
 
 
-def _no_store(response: JsonResponse) -> JsonResponse:
+def no_store(response: JsonResponse) -> JsonResponse:
+    """Forbid every cache to keep ``response``."""
     response["Cache-Control"] = "no-store"
     return response
 

@@ -14,6 +14,9 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "knox",
     "channels",
     "gcrypt_channels",
 ]

@@ -80,6 +80,7 @@ KEPT = {"messages": 1, "seconds": 1}
 WRONG: dict[str, list[Any]] = {
     "PROFILES": [[], "gcrypt.v2", ["gcrypt.v4"], ["gcrypt.v2", "gcrypt.v2"], None, {"gcrypt.v2"}],
     "PASSPHRASE_RESOLVER": ["", None, 3],
+    "TOKEN_RESOLVER": ["", 3, ["a.b"]],
     "ANONYMOUS": [1, "yes", None],
     "MAX_MESSAGE_SIZE": [1023, 1e6, "1 MiB", True, None],
     "HANDSHAKE_TIMEOUT": [0, -1, 86_401, 10**400, float("inf"), float("nan"), "10", True, None],

@@ -94,7 +94,7 @@ def test_the_wheel_says_its_version_and_what_it_needs(wheel: Path) -> None:
     assert metadata["Version"] == gcrypt_channels.__version__
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
-    assert metadata.get_all("Provides-Extra") == ["client", "daphne", "prometheus", "redis"]
+    assert metadata.get_all("Provides-Extra") == ["client", "daphne", "drf", "prometheus", "redis"]
     required = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
     assert {line.partition(">=")[0] for line in required} == {
         "channels",

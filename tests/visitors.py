@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -215,10 +215,19 @@ class Socket(Communicator):
     of the WebSocket's own with the reason. The key is used whatever HELLO names.
     """
 
-    def __init__(self, cookie: bytes, where: str, key: SessionKey | None) -> None:
-        offer = ["gcrypt.v2"] + ([f"gcrypt.kid.{key.kid.hex()}"] if key else [])
+    def __init__(
+        self,
+        cookie: bytes,
+        where: str,
+        key: SessionKey | None,
+        *,
+        offer: Sequence[str] | None = None,
+        app: Any = application,
+    ) -> None:
+        if offer is None:
+            offer = ["gcrypt.v2"] + ([f"gcrypt.kid.{key.kid.hex()}"] if key else [])
         headers = [(b"cookie", cookie), (b"host", b"testserver")]
-        super().__init__(application, where, headers=headers, subprotocols=offer)
+        super().__init__(app, where, headers=headers, subprotocols=offer)
         self.key = key
         self.wire = SecureSession(role="client")
         self.binding = Binding(tuple(offer), "testserver", where)

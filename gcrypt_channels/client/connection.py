@@ -22,7 +22,7 @@ from ..protocol.classic import ClassicSession
 from ..protocol.messages import check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
-from .key import KeySource
+from .key import KeySource, ask
 
 __all__ = ["ClientConnection"]
 
@@ -166,7 +166,7 @@ class ClientConnection:
         hello = await self._next_event()
         kid = hello.kid if isinstance(hello, events.HelloReceived) else None
         if kid != key.kid and key_source is not None:
-            key = await key_source()
+            key, _ = await ask(key_source)
         if kid != key.kid:
             raise NoSessionKey("the server uses another session key")
         named: SessionKey = key  # not its psk: an error report prints local variables

@@ -1,16 +1,33 @@
-"""A session key as the key endpoint writes it."""
+"""A session key as the key endpoint or the ticket endpoint writes it."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
-from typing import TypeGuard
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeGuard
 
 from ..crypto.psk import SessionKey
 
-__all__ = ["KeySource", "parse_key"]
+__all__ = ["KeySource", "ask", "parse_key"]
 
-KeySource = Callable[[], Awaitable[SessionKey]]
+KeySource = Callable[[], Awaitable[SessionKey | Mapping[str, Any]]]
+"""Returns a key, or a mapping with ``kid`` and ``psk`` and perhaps ``ticket``."""
+
+
+async def ask(source: KeySource) -> tuple[SessionKey, str | None]:
+    """Return the key that ``source`` gives, and the ticket that is offered in place of its name.
+
+    Raises ``ValueError`` when it gives something else, and what ``source`` raises.
+    """
+    answer = await source()
+    try:
+        if isinstance(answer, SessionKey):
+            return answer, None
+        if isinstance(answer, Mapping):
+            return parse_key(answer.get("kid"), answer.get("psk")), answer.get("ticket")
+    finally:
+        del answer  # an error report prints local variables
+    raise ValueError("key_source returns a SessionKey, or a mapping with kid and psk")
 
 
 def _has_size(value: object, size: int) -> TypeGuard[bytes]:

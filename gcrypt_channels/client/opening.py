@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidHeader, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
+from ..crypto.psk import SessionKey
 from ..exceptions import HandshakeTimeout, NoProfile, ProtocolError
 from ..protocol.classic import ClassicSession, max_frame_size
 from ..protocol.events import Binding
@@ -33,7 +34,7 @@ from ..protocol.profiles import (
 )
 from ..protocol.secure import SecureSession
 from .connection import ClientConnection, GapHandler
-from .key import KeySource, parse_key
+from .key import KeySource, ask, parse_key
 
 __all__ = ["connect"]
 
@@ -53,6 +54,7 @@ async def connect(
     *,
     kid: bytes | str | None = None,
     psk: bytes | str | None = None,
+    ticket: str | None = None,
     passphrase: str | None = None,
     profile: Profile | None = None,
     subprotocols: Sequence[str] = (),
@@ -67,24 +69,29 @@ async def connect(
     """Connect, and yield the connection once the application has accepted it.
 
     ``kid``, ``psk`` and ``passphrase`` are what the key endpoint answers, and may be given as it
-    writes them: ``connect(url, **answer["session"])``. With ``gcrypt.v1`` it is not known
-    whether the application accepted: a refusal is the end of an open connection. No redirect is
-    followed.
+    writes them: ``connect(url, **answer["session"])``; with what the ticket endpoint answers,
+    ``connect(url, **answer["session"], ticket=answer["ticket"])``. With ``gcrypt.v1`` it is not
+    known whether the application accepted: a refusal is the end of an open connection. No redirect
+    is followed.
 
     Args:
         url: ``ws://`` or ``wss://``.
         kid: not of ``gcrypt.v1``: the name of the session key, 8 bytes or 16 hex digits.
         psk: not of ``gcrypt.v1``: the session key, 32 bytes or their base64url form.
+        ticket: what logs in without a cookie; ``kid`` and ``psk`` came with it.
         passphrase: ``gcrypt.v1``: the passphrase.
         profile: ``"gcrypt.v3"``, ``"gcrypt.v2"`` or ``"gcrypt.v1"``, and no other. By default the
             server chooses between the first two, or has only ``gcrypt.v2`` to choose where the
             installed libraries lack ML-KEM-768.
         subprotocols: those of the application.
-        key_source: called for a fresh key, once, when the server names another ``kid``.
+        key_source: returns a :class:`SessionKey`, or a mapping with ``kid``, ``psk`` and, for a
+            ticket, ``ticket``. It is called for the key where ``kid`` and ``psk`` are not given,
+            and once for a fresh one when the server names another ``kid``, but for a ticket's.
         on_gap: called with a group and the number of its messages that were lost.
         max_message: the largest message accepted, in bytes.
         padding: hide the sizes of what is sent; not with ``gcrypt.v1``.
-        open_timeout: seconds to reach the server, and again to be accepted by its application.
+        open_timeout: seconds for ``key_source``, again to reach the server, and again to be
+            accepted by its application.
         additional_headers: of the request, as ``websockets.connect`` takes them. A ``Host`` among
             them replaces that of the URL.
         options: passed to ``websockets.connect``, such as ``origin``, ``ssl`` and ``proxy``.
@@ -95,8 +102,8 @@ async def connect(
             what was not offered.
         NoSessionKey: the server uses a key that neither ``kid`` nor ``key_source`` names.
         InvalidFrame: the server does not hold the key.
-        HandshakeTimeout: the application did not accept in time.
-        ValueError: URL, key, profile, subprotocol or header is not valid; nothing was sent.
+        HandshakeTimeout: ``key_source`` gave no key, or the application did not accept, in time.
+        ValueError: URL, key, ticket, profile, subprotocol or header is not valid; nothing was sent.
         OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
     """
     classic: ClassicSession | None = None
@@ -107,8 +114,13 @@ async def connect(
         headers = _parse_headers(additional_headers, options.get("origin"))
         address = _requested_address(url, headers)
         if profiles:
-            key = parse_key(kid, psk)
-            offered = [*profiles, f"gcrypt.kid.{key.kid.hex()}"]
+            if kid is None and psk is None and key_source is not None:
+                key, ticket = await _ask_in_time(key_source, open_timeout)
+            else:
+                key = parse_key(kid, psk)
+            if ticket is not None:
+                key_source = None  # its key would be that of another ticket
+            offered = [*profiles, _key_token(key, ticket)]
             max_frame = MAX_TRANSPORT_FRAME
         elif passphrase is not None:
             key = None
@@ -162,6 +174,22 @@ async def connect(
             yield connection
         finally:
             await connection.close()
+
+
+async def _ask_in_time(source: KeySource, timeout: float | None) -> tuple[SessionKey, str | None]:
+    try:
+        return await asyncio.wait_for(ask(source), timeout)
+    except asyncio.TimeoutError:
+        raise HandshakeTimeout("key_source gave no key in time") from None
+
+
+def _key_token(key: SessionKey, ticket: str | None) -> str:
+    """Return the subprotocol that says which key the client has."""
+    if ticket is None:
+        return f"gcrypt.kid.{key.kid.hex()}"
+    if not _is_token(ticket):
+        raise ValueError("a ticket is what the ticket endpoint gives: base64url")
+    return f"gcrypt.ticket.{ticket}"
 
 
 def _profiles_to_offer(profile: Profile | None) -> tuple[SecureProfile, ...]:

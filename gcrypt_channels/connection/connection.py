@@ -658,9 +658,9 @@ class Connection:
         self._await_end()
 
     def _on_overdrawn(self) -> None:
-        cause = "the client reads too slowly to be told of its groups"
+        error = TryAgainLater(cause="the client reads too slowly to be told of its groups")
         # In a moment: the hub is in the middle of its members.
-        self.loop.call_soon(self.fail, TryAgainLater(), cause)
+        self.loop.call_soon(self.fail, error)
 
     def _on_refused(self, group: str, error: Exception) -> None:
         logger.warning("%r: a message of group %r cannot be sent: %s", self.path, group, error)

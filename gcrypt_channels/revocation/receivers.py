@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from ..sessions.login import session_id
 from ..sessions.store import session_store
+from ..sessions.token import token_id
 from .revocation import Notice, announce
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,13 @@ def user_saved(
 def user_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
     """A user is gone."""
     notice = Notice("users", str(instance.pk), "account deleted")
+    transaction.on_commit(partial(announce, notice), using=using, robust=True)
+
+
+@_quiet
+def token_deleted(identity: str, using: str) -> None:
+    """A token of the project is gone; called by the receivers of ``gcrypt_channels.contrib``."""
+    notice = Notice("sessions", token_id(identity), "token revoked")
     transaction.on_commit(partial(announce, notice), using=using, robust=True)
 
 

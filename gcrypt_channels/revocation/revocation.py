@@ -18,6 +18,7 @@ from ..exceptions import NoSessionKey
 from ..groups import publish_control
 from ..protocol.messages import check_close
 from ..sessions.login import session_id
+from ..sessions.token import token_id
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +58,33 @@ async def disconnect_session(session_key: str, reason: str = "disconnected") -> 
     await _publish([Notice("sessions", session_id(session_key), reason)])
 
 
+async def disconnect_token(identity: str, reason: str = "disconnected") -> None:
+    """Close every connection whose ticket was issued with a token, on all processes, with 4401.
+
+    It ends connections, not the token: who still has that can connect again.
+
+    Args:
+        identity: names the token, as ``identity_of`` in ``gcrypt_channels.contrib`` gives it.
+        reason: told to the clients; at most 123 bytes of UTF-8.
+
+    Raises:
+        LocalError: the reason cannot be sent; nothing has happened.
+        TryAgainLater: the channel layer is down, so only this process's connections were closed.
+    """
+    check_close(NoSessionKey.code, reason)
+    await _publish([Notice("sessions", token_id(identity), reason)])
+
+
 disconnect_user_sync = async_to_sync(disconnect_user)
 disconnect_session_sync = async_to_sync(disconnect_session)
+disconnect_token_sync = async_to_sync(disconnect_token)
 
 
 class Notice(NamedTuple):
     """That something ended, or may have.
 
-    ``subject`` is a session id for the kind ``"sessions"``, else the primary key of a user as a
-    string; the kind ``"recheck"`` needs no reason.
+    ``subject`` is the ``session_id`` of logins for the kind ``"sessions"``, else the primary key of
+    a user as a string; the kind ``"recheck"`` needs no reason.
     """
 
     kind: str

@@ -6,7 +6,7 @@ middleware found for that request is looked up again periodically, for many conn
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 from ..crypto import primitives
 from .identity import Scope, session_identity
 from .store import Account, auth_hashes, load_sessions, load_users, session_store
+from .token import Token, held_tokens, token_id
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -34,14 +35,17 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The session and the user of a connection, as they were when it was opened.
+    """The session or token and the user of a connection, as they were when it was opened.
 
     Attributes:
-        session_id: the :func:`session_id` of the session; ``""`` if there is none.
+        session_id: the :func:`session_id` of the session, or with a ticket the :func:`token_id`
+            of its token; ``""`` if there is none.
         user_id: the primary key of the logged-in user as a string; ``""`` if there is none.
         session_key: the key under which the engine stores the session.
-        auth_snapshot: what the session said about its user: primary key, backend and auth hash.
+        auth_snapshot: what session or ticket said about its user: primary key, backend and auth
+            hash.
         in_database: whether the user is one of ``AUTH_USER_MODEL``.
+        token: the token with which the ticket was issued; ``None`` if there is none.
     """
 
     session_id: str = ""
@@ -49,6 +53,7 @@ class Login:
     session_key: str = field(default="", repr=False)
     auth_snapshot: tuple[str, str, str] = field(default=("", "", ""), repr=False)
     in_database: bool = False
+    token: Token | None = field(default=None, repr=False)
 
     @property
     def auth_hash(self) -> str:
@@ -68,7 +73,7 @@ class Login:
     @property
     def verifiable(self) -> bool:
         """Whether there is anything to look up again."""
-        return bool(self.session_key) or self.in_database
+        return bool(self.session_key) or self.in_database or self.token is not None
 
 
 NOBODY = Login()
@@ -99,6 +104,55 @@ async def login_of(scope: Scope) -> Login:
 
 
 @sensitive_variables()
+def login_of_ticket(
+    account: Account, auth_digest: bytes, identity: str
+) -> tuple[Login, AbstractBaseUser] | None:
+    """Return the login that a ticket stands for, with its user; ``None`` if it has ended. Blocks.
+
+    Args:
+        account: whose ticket it is.
+        auth_digest: the :func:`auth_digest` of the user when the ticket was issued.
+        identity: names the token with which it was issued; ``""`` for none.
+
+    Raises:
+        ImproperlyConfigured: ``GCRYPT["TOKEN_RESOLVER"]`` cannot be used.
+        Exception: the database, or what the resolver asks, cannot be asked.
+    """
+    user = load_users({account})[account]
+    if user is None:
+        return None
+    for auth_hash in _auth_hashes(user):
+        if primitives.compare(_digest(auth_hash), auth_digest):
+            break
+    else:
+        return None
+    token = Token(account.user_id, identity) if identity else None
+    if token is not None and token not in held_tokens({token}):
+        return None
+    login = Login(
+        session_id=token_id(identity or f"user {account.user_id}"),
+        user_id=account.user_id,
+        auth_snapshot=(account.user_id, account.backend, auth_hash),
+        in_database=isinstance(user, get_user_model()),
+        token=token,
+    )
+    return login, user
+
+
+def auth_digest(user: AbstractBaseUser) -> bytes:
+    """Return what a ticket says of the session auth hash of ``user`` (16 bytes)."""
+    return _digest(next(iter(_auth_hashes(user))))
+
+
+def _digest(auth_hash: str) -> bytes:
+    return primitives.sha256(auth_hash.encode())[:16]
+
+
+def _auth_hashes(user: AbstractBaseUser) -> Iterable[str]:
+    return auth_hashes(user) if hasattr(user, "get_session_auth_hash") else ("",)
+
+
+@sensitive_variables()
 def session_id(session: SessionBase | str) -> str:
     """Return the name of a session in the hub: the SHA-256 of its identity in hex, 64 characters.
 
@@ -123,16 +177,19 @@ def find_ended_logins(logins: Collection[Login]) -> set[Login]:
 
     Takes at most :data:`BATCH_SIZE` of them, and makes one query for the sessions and one for the
     users where they are in a database. A login has ended when its session is gone, has expired or
-    belongs to another user, and when its user is gone, inactive or has another password: when
-    Django would not accept it with the next request either.
+    belongs to another user, when its user is gone, inactive or has another password, and when its
+    token no longer holds: when Django would not accept it with the next request either.
 
     Raises:
-        Exception: the store of the sessions or the database of the users cannot be asked.
+        Exception: the store of the sessions, the database of the users, or what
+            ``GCRYPT["TOKEN_RESOLVER"]`` asks, cannot be asked.
     """
     sessions = load_sessions({login.session_key for login in logins if login.session_key})
     current = [login for login in logins if _is_current(login, sessions)]
     users = load_users({login.account for login in current if login.account is not None})
-    return set(logins) - {login for login in current if _is_accepted(login, users)}
+    accepted = {login for login in current if _is_accepted(login, users)}
+    held = held_tokens({login.token for login in accepted if login.token is not None})
+    return set(logins) - {login for login in accepted if login.token is None or login.token in held}
 
 
 def _auth_snapshot(data: SessionBase | Mapping[str, Any]) -> tuple[str, str, str]:
@@ -156,6 +213,6 @@ def _is_accepted(login: Login, users: Mapping[Account, AbstractBaseUser | None])
     user = users[login.account]
     if user is None:
         return False
-    if not login.account.backend or not hasattr(user, "get_session_auth_hash"):
-        return True
-    return any(constant_time_compare(login.auth_hash, each) for each in auth_hashes(user))
+    if not (login.account.backend or login.auth_hash):
+        return True  # nothing was said about it: the user did not come with a session or a ticket
+    return any(constant_time_compare(login.auth_hash, each) for each in _auth_hashes(user))

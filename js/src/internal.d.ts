@@ -1,7 +1,14 @@
 // The types that only the client itself uses.
 
 import type { GcryptError } from "./errors.js";
-import type { AsyncCipher, CarrierClass, Options, Profile, SecureProfile } from "./types.d.ts";
+import type {
+  AsyncCipher,
+  CarrierClass,
+  Options,
+  Profile,
+  SecureProfile,
+  SessionKey,
+} from "./types.d.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -9,6 +16,8 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 export interface SecureKey {
   kid: string;
   psk: CryptoKey;
+  /** Offered in place of `kid`. */
+  ticket?: string;
 }
 
 /** What the key endpoint gave, imported. */
@@ -26,7 +35,9 @@ export interface KeyRequest {
 }
 
 /** A socket's options, those that have a default filled in. */
-export interface Settings extends Options {
+export interface Settings extends Omit<Options, "key"> {
+  /** The session key, or what is called for it. */
+  key?: SessionKey | (() => SessionKey | Promise<SessionKey>);
   /** Those with a handshake that may be offered. */
   profiles: SecureProfile[];
   keyUrl: string;

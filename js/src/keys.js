@@ -77,7 +77,7 @@ export function renew(keyUrl) {
 }
 
 /**
- * The key of a profile: the page's own, or the key endpoint's member.
+ * The key of a profile: the page's own, what its key source gives now, or the key endpoint's member.
  *
  * @internal
  * @template {keyof Keys} M
@@ -85,13 +85,14 @@ export function renew(keyUrl) {
  * @param {KeySource} source
  * @param {AbortSignal} signal aborts when the caller waits no longer
  * @returns {Promise<NonNullable<Keys[M]>>}
- * @throws {GcryptError} `unauthorized`, `csrf` or `key-unavailable`
+ * @throws {GcryptError} `unauthorized`, `csrf` or `key-unavailable`, or the one that a key source throws
  */
 export async function sessionKey(member, source, signal) {
   const { key } = source;
   try {
     if (!key) return await endpointKey(member, source, signal);
-    return (await importKeys({ [member]: key }))[member] ?? fail("key-unavailable");
+    const given = typeof key === "function" ? await key() : key;
+    return (await importKeys({ [member]: given }))[member] ?? fail("key-unavailable");
   } catch (error) {
     throw error instanceof GcryptError ? error : new GcryptError("key-unavailable");
   }
@@ -177,9 +178,9 @@ async function importKeys({ [V1]: classic, [SESSION]: secure }) {
   const keys = {};
   if (classic) keys[V1] = Crypt(/** @type {string} */ (classic.passphrase));
   if (secure) {
-    const { kid, psk } = /** @type {Required<SessionKey>} */ (secure);
+    const { kid, psk, ticket } = /** @type {Required<SessionKey>} */ (secure);
     const base64 = psk.replace(/-/g, "+").replace(/_/g, "/");
-    keys[SESSION] = { kid, psk: await importKey("HKDF", fromBase64(base64), "deriveBits") };
+    keys[SESSION] = { kid, ticket, psk: await importKey("HKDF", fromBase64(base64), "deriveBits") };
   }
   return keys;
 }

@@ -242,7 +242,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     this.#profile = enabled[0] === V1 ? V1 : (profiles[0] ?? fail("unsupported"));
     if (!crypt) webCrypto();
     const keyUrlFromCode = options.keyUrl !== undefined;
-    this.#settings = { ...options, profiles, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
+    const key = options.keySource ?? options.key;
+    this.#settings = { ...options, key, profiles, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
     this.#protocols = toStrings(protocols);
     this.#url = parseUrl(`${url}`);
     checkProtocols(this.#protocols);
@@ -343,7 +344,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       requireValid(frame[0] === HELLO);
       this.#reply(frame, key, /** @type {CryptoKeyPair} */ (ephemeral)).catch(this.#fail);
     };
-    this.#offered = [...profiles, `gcrypt.kid.${key.kid}`];
+    const { kid, ticket } = key;
+    this.#offered = [...profiles, ticket ? `gcrypt.ticket.${ticket}` : `gcrypt.kid.${kid}`];
   }
 
   /** @param {string} subprotocol what the server selected */
@@ -365,7 +367,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     if (kid !== key.kid) {
       // The site has rotated its passphrase, or the visitor has logged in anew.
       if (!this.#settings.key) renew(keyUrl);
-      key = await this.#sessionKey(SESSION);
+      if (!key.ticket) key = await this.#sessionKey(SESSION); // else that of another ticket
       if (kid !== key.kid) fail("key-mismatch");
     }
     // The server compares these with the request that it got, so nobody on the way can change it.

@@ -16,6 +16,8 @@ export interface SessionKey {
   psk?: string;
   /** gcrypt.v1 */
   passphrase?: string;
+  /** Of a ticket endpoint: offered in place of the session cookie, with the `kid` and `psk` beside it. */
+  ticket?: string;
 }
 
 /** What a `GcryptError` is about; docs/javascript.md says more about each. */
@@ -101,6 +103,11 @@ export interface Options {
   handshakeTimeout?: number;
   /** The session key, for a page or program that has it from elsewhere than `keyUrl`. */
   key?: SessionKey;
+  /**
+   * Called for the session key before each connection, in place of `keyUrl`, such as for a ticket. What
+   * it throws is the error `key-unavailable`, unless it is a `GcryptError`.
+   */
+  keySource?: () => SessionKey | Promise<SessionKey>;
   /** gcrypt.v1: seals and opens with this object; no key is fetched, and WebCrypto is not needed. */
   crypt?: Cipher;
   /** The largest message that is accepted; by default 1,048,576. */

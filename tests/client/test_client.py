@@ -422,6 +422,105 @@ async def test_a_key_that_cannot_be_had_gives_up(has_source: bool) -> None:
                 pass
 
 
+@pytest.mark.parametrize("ticket", [None, "AbC-_9"])
+@pytest.mark.parametrize("as_mapping", [True, False])
+async def test_a_key_source_gives_the_key_and_perhaps_a_ticket(
+    ticket: str | None, as_mapping: bool
+) -> None:
+    asked: list[None] = []
+
+    async def fetch() -> Any:
+        asked.append(None)
+        if not as_mapping and ticket is None:
+            return KEY
+        psk = base64.urlsafe_b64encode(KEY.psk).decode().rstrip("=")
+        return {"kid": KEY.kid.hex(), "psk": psk, "ticket": ticket, "expires_in": 60}
+
+    offered = []
+
+    async def script(peer: Peer) -> None:
+        assert peer.socket.request is not None
+        offered.append(peer.socket.request.headers["Sec-WebSocket-Protocol"].split(", ")[-1])
+        await peer.greet()
+        await peer.accept()
+        assert isinstance(await peer.receive(), Closed)
+
+    async with server(script) as url, connect(url, key_source=fetch, proxy=None, profile=V2):
+        pass
+    assert offered == [f"gcrypt.ticket.{ticket}" if ticket else f"gcrypt.kid.{KEY.kid.hex()}"]
+    assert len(asked) == 1
+
+
+async def test_a_ticket_is_given_with_its_key() -> None:
+    async def script(peer: Peer) -> None:
+        assert peer.socket.request is not None
+        assert "gcrypt.ticket.AbC" in peer.socket.request.headers["Sec-WebSocket-Protocol"]
+        await peer.greet()
+        await peer.accept()
+        assert isinstance(await peer.receive(), Closed)
+
+    async with server(script) as url, connected(url, ticket="AbC"):
+        pass
+
+
+async def test_a_ticket_of_another_kid_is_not_asked_for_again() -> None:
+    asked: list[None] = []
+
+    async def fetch() -> Any:
+        asked.append(None)
+        return {"kid": KEY.kid, "psk": KEY.psk, "ticket": "AbC"}
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.send(peer.session.hello(b"unknown!", b"U" * 32))
+        await peer.socket.wait_closed()
+
+    async with server(script) as url:
+        with pytest.raises(NoSessionKey):
+            async with connect(url, key_source=fetch, proxy=None, profile=V2):
+                pass
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        7,
+        {},
+        {"kid": "00", "psk": KEY.psk},
+        {"kid": KEY.kid, "psk": KEY.psk[:31]},
+        {"kid": KEY.kid, "psk": KEY.psk, "ticket": "a b"},
+        {"kid": KEY.kid, "psk": KEY.psk, "ticket": ""},
+        {"kid": KEY.kid, "psk": KEY.psk, "ticket": 7},
+    ],
+)
+async def test_nonsense_of_a_key_source_is_a_value_error(answer: Any) -> None:
+    async def nonsense() -> Any:
+        return answer
+
+    with pytest.raises(ValueError, match=r"key_source|psk|ticket"):
+        async with connect("ws://127.0.0.1:1/", key_source=nonsense, proxy=None):
+            pass
+
+
+async def test_what_a_key_source_raises_is_raised() -> None:
+    async def refused() -> Any:
+        raise NoSessionKey("log in")
+
+    with pytest.raises(NoSessionKey, match="log in"):
+        async with connect("ws://127.0.0.1:1/", key_source=refused, proxy=None):
+            pass
+
+
+async def test_a_key_source_that_hangs_is_not_waited_for_without_end() -> None:
+    async def hangs() -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(HandshakeTimeout, match="key_source"):
+        async with connect("ws://127.0.0.1:1/", key_source=hangs, open_timeout=0.01, proxy=None):
+            pass
+
+
 # Ending
 
 

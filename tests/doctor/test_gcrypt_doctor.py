@@ -400,7 +400,9 @@ def test_a_handler_of_the_other_kind_is_told(monkeypatch: pytest.MonkeyPatch) ->
             pass
 
     class Synchronous(EncryptedJsonConsumer, WebsocketConsumer):
-        async def receive(self, text_data: Any = None, bytes_data: Any = None) -> Any:
+        async def receive(  # type: ignore[override]
+            self, text_data: Any = None, bytes_data: Any = None
+        ) -> None:
             pass
 
     use(monkeypatch, deployed(stack(routes(Asynchronous.as_asgi(), Synchronous.as_asgi()))))

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import WebSocket from "ws";
-import { EncryptedWebSocket, forgetKeys } from "#client";
+import { EncryptedWebSocket, forgetKeys, GcryptError } from "#client";
 
 import { newKey, startServer } from "./peer.js";
 import { importClient, listen, page, visit, wireClass } from "./wire.js";
@@ -512,5 +512,88 @@ suite("a runtime that lacks what it takes", () => {
     };
     const socket = new EncryptedWebSocket("ws://h/", [], { ...args[2], WebSocket: Never });
     assert.deepEqual(await outcome(socket), ["unsupported", 1006]);
+  });
+});
+
+suite("a key source", () => {
+  /** A server of one key, which keeps the last token that each request offered. */
+  async function serverOf(t, key) {
+    const offered = [];
+    const { url, requests } = await startServer(t, (connection) => {
+      offered.push(connection.request.headers["sec-websocket-protocol"].split(",").at(-1).trim());
+      return connection.accept(key);
+    });
+    return { url, requests, offered };
+  }
+
+  test("is asked for each socket, and its ticket is offered in place of the kid", async (t) => {
+    const key = newKey();
+    const { url, requests, offered } = await serverOf(t, key);
+    let asked = 0;
+    const keySource = async () => ({ ...key.json, ticket: `T-_${++asked}`, expires_in: 60 });
+    for (const expected of ["gcrypt.ticket.T-_1", "gcrypt.ticket.T-_2"]) {
+      const socket = new EncryptedWebSocket(url, [], { WebSocket, keySource });
+      assert.equal((await listen(socket).next()).type, "open");
+      assert.equal(offered.at(-1), expected);
+    }
+    assert.deepEqual([asked, requests.length], [2, 0]);
+  });
+
+  test("may be synchronous, and give a key without a ticket", async (t) => {
+    const key = newKey();
+    const { url, offered } = await serverOf(t, key);
+    const socket = new EncryptedWebSocket(url, [], { WebSocket, keySource: () => key.json });
+    assert.equal((await listen(socket).next()).type, "open");
+    assert.deepEqual(offered, [`gcrypt.kid.${key.json.kid}`]);
+  });
+
+  test("is asked once more when HELLO names another kid, but not with a ticket", async (t) => {
+    for (const [ticket, times] of [
+      [undefined, 2],
+      ["T", 1],
+    ]) {
+      let asked = 0;
+      const { url, requests } = await startServer(t, (connection) => connection.greet(newKey()));
+      const known = newKey();
+      const keySource = async () => {
+        asked++;
+        return { ...known.json, ticket };
+      };
+      const socket = new EncryptedWebSocket(url, [], { WebSocket, keySource });
+      assert.deepEqual(await outcome(socket), ["key-mismatch", 4400]);
+      assert.deepEqual([asked, requests.length], [times, 0]);
+    }
+  });
+
+  const { kid, psk } = newKey().json;
+  for (const [name, answer, expected] of [
+    ["throws", () => Promise.reject(new Error("secret")), ["key-unavailable", 1006]],
+    ["throws synchronously", () => assert.fail("secret"), ["key-unavailable", 1006]],
+    ["says so", () => Promise.reject(new GcryptError("unauthorized")), ["unauthorized", 4401]],
+    ["gives nothing", () => undefined, ["key-unavailable", 1006]],
+    ["gives text", () => "nonsense", ["key-unavailable", 1006]],
+    ["gives no psk", () => ({ kid, ticket: "T" }), ["key-unavailable", 1006]],
+    ["gives a psk that is none", () => ({ kid, psk: 7, ticket: "T" }), ["key-unavailable", 1006]],
+    ["gives no ticket", () => ({ kid, psk, ticket: "a b" }), ["connection-failed", 1006]],
+  ]) {
+    test(`that ${name} is one error, and is not asked again`, async () => {
+      let asked = 0;
+      const keySource = () => {
+        asked++;
+        return answer();
+      };
+      const options = { WebSocket, keySource };
+      const { seen, types } = listen(new EncryptedWebSocket("ws://127.0.0.1:1/", [], options));
+      assert.deepEqual(await types(), ["error", "close"]);
+      assert.deepEqual([seen[0].error.code, seen[1].code], expected);
+      assert.doesNotMatch(seen[0].error.stack, /secret/);
+      assert.equal(asked, 1);
+    });
+  }
+
+  test("that hangs ends with the time", async () => {
+    const options = { WebSocket, keySource: () => new Promise(() => {}), handshakeTimeout: 10 };
+    const socket = new EncryptedWebSocket("ws://127.0.0.1:1/", [], options);
+    assert.deepEqual(await outcome(socket), ["timeout", 4408]);
   });
 });
