@@ -14,7 +14,7 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from .conf import BOUND_MEMBERS, conf, problems, weak_passphrase
+from .conf import BOUND_MEMBERS, conf, find_weakness, problems
 from .hub.hub import hubs
 from .layers.sealed import SealedChannelLayer, inner_config, layer_problem, unwrap
 from .protocol.profiles import V1, is_available
@@ -77,7 +77,7 @@ def check_security(
     if problems():
         return []
     found: list[CheckMessage] = []
-    weak = weak_passphrase()
+    weak = find_weakness(conf.passphrases)
     if weak is not None:
         found.append(checks.Warning(weak.message, hint=weak.hint, id=weak.id))
     if V1 in conf.profiles and not settings.DEBUG:

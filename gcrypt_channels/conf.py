@@ -367,9 +367,9 @@ def problems(
     return found
 
 
-def weak_passphrase() -> Problem | None:
-    """Return what is doubtful about ``GCRYPT_PASSPHRASE``, if anything."""
-    if not any(map(_is_weak, conf.passphrases)):
+def find_weakness(passphrases: tuple[str, ...]) -> Problem | None:
+    """Return what is doubtful about the passphrases of ``GCRYPT_PASSPHRASE``, if anything."""
+    if not any(map(_is_weak, passphrases)):
         return None
     message = (
         f"GCRYPT_PASSPHRASE is weak: shorter than {STRONG_LENGTH} characters, made of few "

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -16,7 +16,7 @@ from django.dispatch import Signal
 from django.views.decorators.debug import sensitive_variables
 
 from . import keys
-from .conf import Problem, conf, load_resolver, problems, weak_passphrase
+from .conf import conf, find_weakness, load_resolver, problems
 from .connection.binding import is_same_request
 from .connection.connection import Connection
 from .connection.daphne import deny, has_foreign_root_path, patch_daphne_send
@@ -132,9 +132,7 @@ class GcryptMiddleware:
             )
         if _holds_encryption(self.inner):
             raise ImproperlyConfigured(_NESTED)
-        weak = weak_passphrase()
-        if weak is not None:
-            _warn_once(weak)
+        _warn_of_weakness(conf.passphrases)
         for passphrase in conf.passphrases:
             keys.purpose_secret("client", passphrase)  # not in the first connection: it takes long
 
@@ -245,8 +243,10 @@ class GcryptMiddleware:
         except (ImproperlyConfigured, NoSessionKey):
             raise
         except Exception as error:
-            what = "ticket could not be looked up" if has_ticket else "passphrase resolver failed"
-            logger.exception("%r: the %s.", scope.get("path", ""), what)
+            if has_ticket:
+                logger.exception("%r: the ticket could not be looked up.", scope.get("path", ""))
+            else:
+                logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
             cause = (
                 "the passphrase resolver, the session store or the database failed or took over "
                 f"{LOOKUP_TIMEOUT:g} s ({type(error).__name__})"
@@ -309,9 +309,12 @@ def _holds_encryption(application: Any) -> bool:
     )
 
 
-@cache
-def _warn_once(problem: Problem) -> None:
-    logger.warning("%s %s", problem.message, problem.hint)
+@lru_cache(maxsize=16)
+def _warn_of_weakness(passphrases: tuple[str, ...]) -> None:
+    """Log what W001 says, once for these passphrases."""
+    weakness = find_weakness(passphrases)
+    if weakness is not None:
+        logger.warning("%s %s", weakness.message, weakness.hint)
 
 
 def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:

@@ -89,10 +89,11 @@ def key_member(key: keys.SessionKey) -> dict[str, str]:
 def _refusal(request: HttpRequest, detail: str) -> JsonResponse:
     """Say that there is no login; or, where the session store does not answer, to try again."""
     try:
-        check_store(request.session, request.COOKIES)
+        check_store(getattr(request, "session", None), request.COOKIES)
     except Exception:
         logger.exception("The session store does not answer the key endpoint.")
-        del request.session  # it looks empty, and Django would delete its cookie
+        if hasattr(request, "session"):
+            del request.session  # it looks empty, and Django would delete its cookie
         return error_response(503, "store", "The session store does not answer. Try again later.")
     return error_response(401, "login", detail)
 

@@ -11,7 +11,7 @@ from gcrypt_channels.exceptions import ProtocolError
 from .documents import ROOT, read
 
 PAGE = read("docs/troubleshooting.md")
-LEVELS = {"warning", "error", "exception", "critical"}
+LOGGING = {f"logger.{level}" for level in ("warning", "error", "exception", "critical")}
 
 
 def said(node: ast.expr) -> str:
@@ -26,15 +26,21 @@ def said(node: ast.expr) -> str:
 
 
 def lines_of_the_source() -> Iterator[str]:
-    """The log lines of WARNING and above, and the causes that one of them is filled with."""
+    """The log lines of WARNING and above, and the causes that some of them are filled with.
+
+    A line that is made of nothing else says what another part of the page explains.
+    """
     for path in sorted((ROOT / "gcrypt_channels").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            if not isinstance(node, ast.Call):
                 continue
-            if ast.unparse(node.func.value) == "logger" and node.func.attr in LEVELS:
+            if ast.unparse(node.func) in LOGGING:
                 yield said(node.args[0])
-            elif node.func.attr == "fail" and len(node.args) == 2:
-                yield said(node.args[1])
+            for keyword in node.keywords:
+                if keyword.arg == "cause" and isinstance(
+                    keyword.value, ast.Constant | ast.JoinedStr
+                ):
+                    yield said(keyword.value)
 
 
 def first_cells(section: str) -> list[str]:
@@ -46,7 +52,7 @@ def first_cells(section: str) -> list[str]:
 def test_every_log_line_has_its_cause_and_cure_and_no_other_is_listed() -> None:
     documented = [cell.strip("`") for cell in first_cells("By log line")]
     assert len(documented) == len(set(documented))
-    assert set(documented) == set(lines_of_the_source())
+    assert set(documented) == {line for line in lines_of_the_source() if re.search("[a-z]", line)}
 
 
 def test_every_close_code_has_its_causes_and_cures() -> None:

@@ -76,7 +76,7 @@ class Members:
         """Close a connection whose login has ended."""
         if not connection.closed:
             self.revoked += 1
-            logger.info("%r: closed with %d: %s.", connection.path, NoSessionKey.code, reason)
+            logger.info("%r: closed with 4401, the login ended: %r.", connection.path, reason)
             connection.abort(NoSessionKey.code, reason)
 
     def join(self, connection: Connection, group: str, now: int) -> bool:

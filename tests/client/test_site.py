@@ -156,6 +156,15 @@ async def test_a_key_endpoint_that_refuses_gives_no_key(status: int) -> None:
         await DjangoSession(site.url).fetch_keys()
 
 
+async def test_a_csrf_refusal_is_no_matter_of_the_login_and_says_what_the_site_says() -> None:
+    answer = {"error": "csrf", "detail": "Origin checking failed. Set SECURE_PROXY_SSL_HEADER."}
+    with (
+        serving(key=(403, json.dumps(answer).encode())) as site,
+        pytest.raises(OSError, match="/gcrypt/key/ answered 403: Origin checking failed"),
+    ):
+        await DjangoSession(site.url).fetch_keys()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
