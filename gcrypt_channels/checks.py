@@ -14,13 +14,13 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from .conf import BOUND_MEMBERS, conf, problems
+from .conf import BOUND_MEMBERS, conf, find_weakness, problems
 from .hub.hub import hubs
 from .layers.sealed import SealedChannelLayer, inner_config, layer_problem, unwrap
 from .protocol.profiles import V1, is_available
 
-STRONG_LENGTH = 32
-"""Characters; W001 warns of a shorter passphrase."""
+TAG = "gcrypt"
+"""``manage.py check --tag gcrypt`` runs these checks alone."""
 
 LOCAL_CACHES = (
     "django.core.cache.backends.locmem.LocMemCache",
@@ -38,7 +38,7 @@ def register() -> None:
         check_channel_layer,
         check_sealing,
     ):
-        checks.register(check, checks.Tags.security)
+        checks.register(check, checks.Tags.security, TAG)
 
 
 def check_settings(
@@ -55,15 +55,9 @@ def check_security(
     if problems():
         return []
     found: list[CheckMessage] = []
-    if any(_is_weak(passphrase) for passphrase in conf.passphrases):
-        found.append(
-            checks.Warning(
-                f"GCRYPT_PASSPHRASE is weak: shorter than {STRONG_LENGTH} characters, made of few "
-                "different ones, or an insecure default.",
-                hint="Use what 'manage.py gcrypt_keygen' prints.",
-                id="gcrypt_channels.W001",
-            )
-        )
+    weak = find_weakness(conf.passphrases)
+    if weak is not None:
+        found.append(checks.Warning(weak.message, hint=weak.hint, id=weak.id))
     if V1 in conf.profiles and not settings.DEBUG:
         found.append(
             checks.Warning(
@@ -94,15 +88,6 @@ def check_security(
             )
         )
     return found
-
-
-def _is_weak(passphrase: str) -> bool:
-    return (
-        len(passphrase) < STRONG_LENGTH
-        or len(set(passphrase)) < 8
-        or passphrase.startswith("django-insecure-")
-        or passphrase == settings.SECRET_KEY
-    )
 
 
 def check_sessions(

@@ -22,6 +22,9 @@ T = TypeVar("T")
 MIN_PASSPHRASE_LENGTH = 16
 """Characters; a shorter passphrase can be guessed."""
 
+STRONG_LENGTH = 32
+"""Characters; W001 warns of a shorter passphrase."""
+
 BOUND_MEMBERS = ("host", "target")
 """What ``BIND_REQUEST`` may name; see ``docs/protocol.md``, *Binding*."""
 
@@ -271,6 +274,27 @@ def problems(
             enabled, conf.passphrase_resolver if resolver is None else resolver
         )
     return found
+
+
+def find_weakness(passphrases: tuple[str, ...]) -> Problem | None:
+    """Return what is doubtful about the passphrases of ``GCRYPT_PASSPHRASE``, if anything."""
+    if not any(map(_is_weak, passphrases)):
+        return None
+    message = (
+        f"GCRYPT_PASSPHRASE is weak: shorter than {STRONG_LENGTH} characters, made of few "
+        "different ones, or an insecure default."
+    )
+    hint = "Use what 'manage.py gcrypt_keygen' prints."
+    return Problem("gcrypt_channels.W001", message, hint)
+
+
+def _is_weak(passphrase: str) -> bool:
+    return (
+        len(passphrase) < STRONG_LENGTH
+        or len(set(passphrase)) < 8
+        or passphrase.startswith("django-insecure-")
+        or passphrase == settings.SECRET_KEY
+    )
 
 
 def _passphrase_problems() -> list[Problem]:

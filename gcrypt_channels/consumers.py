@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import async_to_sync
 from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
@@ -24,6 +24,9 @@ from .crypto import jsontext
 from .exceptions import InvalidFrame
 from .layers.sealed import unwrap
 from .outbox import Event, Send
+
+if TYPE_CHECKING:
+    from channels.consumer import _ASGIApplicationProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +99,27 @@ class EncryptedJsonConsumer(AsyncConsumer):
                 self._drop_reserved_events()
                 await super().__call__(scope, cast(Any, receive), send)
         except _NotJsonError:
-            connection.fail(InvalidFrame(), "a message is not JSON")
+            cause = f"{type(self).__name__} takes JSON, and a message is not JSON"
+            connection.fail(InvalidFrame(cause=cause))
             with suppress(StopConsumer):
                 await self.dispatch(await receive())
         finally:
             self._gcrypt_inbox.close()
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> _ASGIApplicationProtocol:
+        """Return the ASGI application, as Channels does.
+
+        Raises:
+            ImproperlyConfigured: the class inherits no Channels consumer that could accept.
+        """
+        if not hasattr(cls, "websocket_connect"):
+            raise ImproperlyConfigured(
+                f"{cls.__name__} inherits EncryptedJsonConsumer alone, which is a mixin: inherit a "
+                "consumer of channels.generic.websocket as well, such as "
+                "AsyncJsonWebsocketConsumer."
+            )
+        return super().as_asgi(**initkwargs)
 
     async def dispatch(self, message: Any) -> None:
         """Call the handler as Channels does, without its visit to the database thread for nothing.
@@ -149,7 +168,7 @@ class EncryptedJsonConsumer(AsyncConsumer):
             while True:
                 event = await receive()
                 if text_only and event["type"] == "websocket.receive" and not event.get("text"):
-                    connection.fail(InvalidFrame(), "a message without JSON text")
+                    connection.fail(self._no_json_text())
                 else:
                     await dispatch(event)
         except StopConsumer:
@@ -157,13 +176,19 @@ class EncryptedJsonConsumer(AsyncConsumer):
         finally:
             await self._gcrypt_inbox.end_feed()
 
+    def _no_json_text(self) -> InvalidFrame:
+        return InvalidFrame(
+            cause=f"{type(self).__name__} takes JSON text, and a message has none: the client has "
+            "to send text, for instance by sendJSON()"
+        )
+
     def _checked(self, receive: Receive, connection: Connection, *, text_only: bool) -> Receive:
         """``receive`` for a class that has a loop of its own."""
 
         async def receive_checked() -> Event:
             event = await receive()
             if text_only and event["type"] == "websocket.receive" and not event.get("text"):
-                connection.fail(InvalidFrame(), "a message without JSON text")
+                connection.fail(self._no_json_text())
                 event = await receive()
             self._gcrypt_own_event = _Concealed(event)
             return self._gcrypt_own_event

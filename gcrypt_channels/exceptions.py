@@ -54,14 +54,16 @@ class LocalError(GcryptError):
 class ProtocolError(GcryptError):
     """A failure that closes the connection.
 
-    ``code`` is the WebSocket close code, ``reason`` a short text that is safe to send to the peer.
+    ``code`` is the WebSocket close code, ``reason`` a short text that is safe to send to the peer,
+    and ``cause`` what this side's log says instead of it.
     """
 
     code: int = 1002
     reason: str = "protocol error"
 
-    def __init__(self, reason: str | None = None) -> None:
+    def __init__(self, reason: str | None = None, *, cause: str = "") -> None:
         super().__init__()
+        self.cause = cause
         if reason is not None:
             self.reason = reason
 
@@ -71,8 +73,8 @@ class ProtocolError(GcryptError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.reason!r})"
 
-    def __reduce__(self) -> tuple[type[ProtocolError], tuple[str]]:
-        return type(self), (self.reason,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), cause=self.cause), (self.reason,)
 
 
 class InvalidFrame(ProtocolError):

@@ -6,19 +6,21 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
 from django.views.decorators.debug import sensitive_variables
 
 from . import keys
-from .conf import conf, load_resolver, problems
+from .conf import conf, find_weakness, load_resolver, problems
 from .connection.binding import is_same_request
 from .connection.connection import Connection
 from .connection.daphne import deny, has_foreign_root_path, patch_daphne_send
-from .connection.facade import facade_of
+from .connection.facade import connection_of, facade_of
 from .connection.inbox import Receive
 from .connection.transport import drop_transport
 from .crypto.psk import SessionKey
@@ -49,6 +51,14 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 LOOKUP_TIMEOUT: Final = 5.0
 """Seconds that the resolver, the session store and the database have for a new connection."""
 
+MAX_SHOWN: Final = 200
+"""Characters of what a client offered that the log shows."""
+
+_NESTED: Final = (
+    "One GcryptMiddleware is inside another, where everything would be encrypted twice: put one of "
+    "them around the URLRouter, and remove the other."
+)
+
 _KID_TOKEN = re.compile(r"gcrypt\.kid\.([0-9a-f]{16})", re.ASCII)
 
 
@@ -65,8 +75,9 @@ class GcryptMiddleware:
             refused.
 
     Raises:
-        ImproperlyConfigured: the settings are incomplete or wrong. An ASGI server runs no system
-            checks, so they are looked at here, when the routing is imported.
+        ImproperlyConfigured: the settings are incomplete or wrong, ``gcrypt_channels`` is not
+            installed, or there is another ``GcryptMiddleware`` inside. An ASGI server runs no
+            system checks, so all this is looked at here, when the routing is imported.
     """
 
     def __init__(
@@ -93,6 +104,14 @@ class GcryptMiddleware:
         found = problems(profiles=self.profiles, resolver=self.resolver)
         if found:
             raise ImproperlyConfigured(" ".join(f"{each.message} {each.hint}" for each in found))
+        if not apps.is_installed("gcrypt_channels"):
+            raise ImproperlyConfigured(
+                "gcrypt_channels is not in INSTALLED_APPS, so no socket would end at a logout: add "
+                "it there."
+            )
+        if _holds_encryption(self.inner):
+            raise ImproperlyConfigured(_NESTED)
+        _warn_of_weakness(conf.passphrases)
         for passphrase in conf.passphrases:
             keys.purpose_secret("client", passphrase)  # not in the first connection: it takes long
 
@@ -105,6 +124,8 @@ class GcryptMiddleware:
         if scope["type"] != "websocket":
             await self.inner(scope, receive, send)
             return
+        if connection_of(scope.get("gcrypt")) is not None:
+            raise ImproperlyConfigured(_NESTED)  # behind a wrapper that hides what is inside
         task = asyncio.current_task()
         if task is None:  # granian with --task-impl rust
             await asyncio.create_task(self(scope, receive, send))
@@ -140,8 +161,13 @@ class GcryptMiddleware:
             raise
         except Exception as error:
             if is_outage(error):  # which is no fault of the application's own
-                connection.fail(TryAgainLater(), f"the channel layer is down: {error!r}")
+                connection.fail(TryAgainLater(cause=f"the channel layer is down: {error!r}"))
             else:
+                logger.error(
+                    "%r: closed with 1011: the application raised %s.",
+                    connection.path,
+                    type(error).__name__,
+                )
                 connection.abort(1011, "internal error")
                 raise
         finally:
@@ -159,10 +185,12 @@ class GcryptMiddleware:
             keyring, login = await self._resolve(scope)
             session, key = _session(profile, keyring, offered)
         except ProtocolError as error:
-            logger.warning("%r: refused with %d: %s.", path, error.code, error.reason)
+            cause = error.cause or error.reason
+            logger.warning("%r: refused with %d: %s.", path, error.code, cause)
             await _refuse(patched_send, path, profile, offered, error.code, error.reason)
             return None
-        except ImproperlyConfigured:
+        except ImproperlyConfigured as error:
+            logger.error("%r: refused with 1011: %s", path, error)
             await _refuse(patched_send, path, profile, offered, 1011, "internal error")
             raise
         return Connection(
@@ -186,15 +214,32 @@ class GcryptMiddleware:
             raise
         except Exception as error:
             logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
-            raise TryAgainLater from error
+            cause = (
+                "the passphrase resolver, the session store or the database failed or took over "
+                f"{LOOKUP_TIMEOUT:g} s ({type(error).__name__})"
+            )
+            raise TryAgainLater(cause=cause) from error
 
     @sensitive_variables()
     async def _look_up(self, scope: Scope) -> tuple[keys.Keyring, Login]:
         keyring = await keys.resolve(scope, self.resolver)
         if keyring is None:
             await acheck_store()
-            raise NoSessionKey
+            raise NoSessionKey(cause=self._why_no_key(scope))
         return keyring, await login_of(scope)
+
+    def _why_no_key(self, scope: Scope) -> str:
+        resolver = conf.resolver if self.resolver is None else self.resolver
+        if resolver != "session":
+            return "the passphrase resolver returned None for this connection"
+        if scope.get("session") is None:
+            return "there is no session: put AuthMiddlewareStack around GcryptMiddleware"
+        return (
+            "nobody is logged in: the request has no session cookie, or that of an ended session, "
+            "and GCRYPT['ANONYMOUS'] is False"
+            if not conf.anonymous
+            else "the visitor has no session: the page has to call the key endpoint first"
+        )
 
     async def _serve(
         self, connection: Connection, scope: Scope, subprotocols: Iterable[str]
@@ -208,6 +253,37 @@ class GcryptMiddleware:
         await connection.run(self.inner(inner_scope, connection.receive, connection.send))
 
 
+def inner_applications(application: Any) -> list[tuple[str, Any]]:
+    """What is inside an ASGI application, each with its part of the route; nothing in a consumer.
+
+    It is found by the attributes in which Channels and its middleware keep it.
+    """
+    if isinstance(application, ProtocolTypeRouter):
+        websocket = application.application_mapping.get("websocket")
+        return [] if websocket is None else [("", websocket)]
+    if isinstance(application, URLRouter):
+        routes: Iterable[Any] = application.routes
+        return [(str(each.pattern), each.callback) for each in routes]
+    if hasattr(application, "consumer_class"):
+        return []
+    inner = getattr(application, "inner", None) or getattr(application, "application", None)
+    return [] if inner is None else [("", inner)]
+
+
+def _holds_encryption(application: Any) -> bool:
+    return isinstance(application, GcryptMiddleware) or any(
+        _holds_encryption(inner) for _, inner in inner_applications(application)
+    )
+
+
+@lru_cache(maxsize=16)
+def _warn_of_weakness(passphrases: tuple[str, ...]) -> None:
+    """Log what W001 says, once for these passphrases."""
+    weakness = find_weakness(passphrases)
+    if weakness is not None:
+        logger.warning("%s %s", weakness.message, weakness.hint)
+
+
 def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
     """The profile for a client's offered subprotocols, in the server's order of preference.
 
@@ -219,10 +295,17 @@ def negotiate(offered: list[str], enabled: Iterable[Profile]) -> Profile:
         NoProfile: nothing acceptable was offered.
     """
     named = [each for each in offered if each.startswith("gcrypt.")]
-    for profile in enabled:
-        if (profile in named and is_available(profile)) or (profile == V1 and not named):
+    usable = [each for each in enabled if is_available(each)]
+    for profile in usable:
+        if profile in named or (profile == V1 and not named):
             return profile
-    raise NoProfile
+    here = f"; {', '.join(usable)} can be used here"
+    if named:
+        raise NoProfile(cause=f"the client offered {', '.join(named)[:MAX_SHOWN]!r}{here}")
+    raise NoProfile(
+        cause="the client offered no profile: open the socket with EncryptedWebSocket of gcrypt.js,"
+        f" not with WebSocket{here}"
+    )
 
 
 def _named_kid(offered: list[str]) -> bytes | None:
@@ -259,11 +342,11 @@ async def _handshake(
         if done is None:
             return None
         if not is_same_request(done.binding, scope):
-            connection.fail(InvalidFrame(""), "the client made another request")
+            connection.fail(InvalidFrame("", cause="the client made another request"))
             return None
         subprotocols = done.subprotocols
     if is_misrouted:
-        connection.fail(InvalidFrame(""), "the header Daphne-Root-Path changes the route")
+        connection.fail(InvalidFrame("", cause="the header Daphne-Root-Path changes the route"))
         return None
     return subprotocols
 

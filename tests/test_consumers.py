@@ -527,3 +527,52 @@ async def test_a_logged_in_users_consumer_has_the_user_in_its_scope() -> None:
     assert await communicator.connect() == (True, None)
     assert await communicator.receive_json_from() == "alice"
     await communicator.disconnect()
+
+
+def test_the_mixin_alone_is_refused_before_anybody_connects() -> None:
+    class Alone(EncryptedJsonConsumer):
+        pass
+
+    with pytest.raises(ImproperlyConfigured, match="Alone inherits EncryptedJsonConsumer alone"):
+        Alone.as_asgi()
+
+
+def test_the_mixin_with_handlers_of_its_own_is_a_consumer() -> None:
+    class Own(EncryptedJsonConsumer):
+        async def websocket_connect(self, event: Any) -> None:
+            pass
+
+    assert callable(Own.as_asgi())
+
+
+async def test_a_consumer_that_waits_in_connect_is_closed_with_4408(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(EncryptedJsonConsumer, AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("gcrypt_channels.connection.connection.ACCEPT_TIMEOUT", 0.05)
+    monkeypatch.setattr("gcrypt_channels.connection.connection.APPLICATION_TIMEOUT", 0.05)
+    server = Wire(GcryptMiddleware(cast("Any", Waiting.as_asgi()), resolver=wire_resolver))
+    await server.handshake()
+    await server.end()
+    assert server.close["code"] == 4408
+    assert "call accept()" in caplog.text
+
+
+async def test_a_message_that_is_not_json_names_the_consumer_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Json(EncryptedJsonConsumer, AsyncJsonWebsocketConsumer):
+        pass
+
+    for message, cause in (("{", "a message is not JSON"), (b"{}", "has to send text")):
+        caplog.clear()
+        server = Wire(GcryptMiddleware(cast("Any", Json.as_asgi()), resolver=wire_resolver))
+        await server.open()
+        server.send(message)
+        await server.end()
+        assert server.close["code"] == 4400
+        assert "closed with 4400: Json takes JSON" in caplog.text
+        assert cause in caplog.text

@@ -94,3 +94,9 @@ def test_a_closed_connection_tells_how_it_ended() -> None:
     error = ConnectionClosed(1000, "bye", authentic=True)
     assert (error.code, error.reason, error.authentic) == (1000, "bye", True)
     assert not ConnectionClosed().authentic
+
+
+def test_a_cause_is_kept_by_a_copy_and_told_to_nobody() -> None:
+    error = pickle.loads(pickle.dumps(NoSessionKey(cause="nobody is logged in")))
+    assert error.cause == "nobody is logged in"
+    assert "logged in" not in f"{error} {error!r} {error.reason}"

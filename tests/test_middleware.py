@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import path
 
 from gcrypt_channels import GcryptMiddleware
 from gcrypt_channels.connection.connection import Connection
@@ -596,3 +599,162 @@ def test_the_shared_resolver_of_the_settings_may_be_narrowed_by_the_arguments(
         GcryptMiddleware(echo)
     GcryptMiddleware(echo, profiles=[V1])
     GcryptMiddleware(echo, resolver="session")
+
+
+# What the log says of those that were refused, and what is refused at the start
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> str:
+    [line] = [each.getMessage() for each in caplog.records if "with" in each.getMessage()]
+    return line
+
+
+async def test_a_plain_websocket_is_told_from_an_encrypted_one_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await wire(profiles=[V2], subprotocols=["chat"]).end()
+    line = refusals(caplog)
+    assert "refused with 4406: the client offered no profile" in line
+    assert "EncryptedWebSocket" in line
+    assert V2 in line
+
+
+async def test_the_log_names_the_profiles_that_were_offered_and_those_there_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await wire(profiles=[V2], subprotocols=["gcrypt.v9\n", "x" * 999, "gcrypt." + "y" * 999]).end()
+    line = refusals(caplog)
+    assert f"{V2} can be used here" in line
+    assert r"gcrypt.v9\n" in line
+    assert len(line) < 400
+
+
+async def nobody(scope: Any) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("resolver", "more", "cause"),
+    [
+        (nobody, {}, "the passphrase resolver returned None"),
+        ("session", {}, "put AuthMiddlewareStack around GcryptMiddleware"),
+        ("session", {"session": SessionStore()}, "nobody is logged in"),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+async def test_every_4401_names_its_cause_in_the_log(
+    resolver: Any, more: dict[str, Any], cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="gcrypt_channels.middleware")
+    server = wire(resolver=resolver)
+    server.scope.update(more)
+    await server.end()
+    assert server.close["code"] == 4401
+    assert server.close["reason"] == ""
+    assert f"refused with 4401: {cause}" in refusals(caplog).replace("there is no session: ", "")
+
+
+async def test_a_1013_of_the_resolver_names_its_cause_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def down(scope: Any) -> Any:
+        raise OSError("no route to the store")
+
+    server = wire(resolver=down)
+    await server.end()
+    assert server.close["code"] == 1013
+    assert "refused with 1013: the passphrase resolver" in caplog.text
+    assert "OSError" in caplog.text
+
+
+async def test_a_1011_names_its_cause_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("the canary of a payload")
+
+    server = wire(broken)
+    await server.handshake()
+    with pytest.raises(LookupError):
+        await server.end()
+    assert "closed with 1011: the application raised LookupError." in refusals(caplog)
+
+
+def test_without_the_django_application_the_middleware_does_not_start(settings: Any) -> None:
+    settings.INSTALLED_APPS = [each for each in settings.INSTALLED_APPS if "gcrypt" not in each]
+    with pytest.raises(ImproperlyConfigured, match="not in INSTALLED_APPS"):
+        GcryptMiddleware(echo)
+
+
+def test_one_middleware_does_not_start_around_another() -> None:
+    routed: Any = GcryptMiddleware(echo)
+    inner: Any = AuthMiddlewareStack(URLRouter([path("ws/", routed)]))
+    with pytest.raises(ImproperlyConfigured, match="One GcryptMiddleware is inside another"):
+        GcryptMiddleware(ProtocolTypeRouter({"websocket": inner}))
+
+
+async def test_one_middleware_that_a_wrapper_hides_in_another_is_a_1011() -> None:
+    inner = GcryptMiddleware(echo, resolver=resolver)
+
+    async def wrapper(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+
+    server = wire(wrapper)
+    await server.handshake()
+    with pytest.raises(ImproperlyConfigured, match="One GcryptMiddleware is inside another"):
+        await server.end()
+    assert server.close["code"] == 1011
+
+
+def test_a_weak_passphrase_is_warned_of_once_in_the_log(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.GCRYPT_PASSPHRASE = "weak, but long enough to start with"
+    GcryptMiddleware(echo)
+    assert caplog.records == []
+    settings.GCRYPT_PASSPHRASE = "sixteen characters, and a few"
+    for _ in range(3):
+        GcryptMiddleware(echo)
+    assert caplog.text.count("GCRYPT_PASSPHRASE is weak") == 1
+    assert settings.GCRYPT_PASSPHRASE not in caplog.text
+
+
+# An application that does not decide
+
+
+@pytest.mark.parametrize("profile", [V1, V2])
+async def test_an_application_that_does_not_accept_is_closed_with_4408(
+    profile: Profile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcrypt_channels.connection.connection.ACCEPT_TIMEOUT", 0.05)
+    monkeypatch.setattr("gcrypt_channels.connection.connection.APPLICATION_TIMEOUT", 0.05)
+    ended = asyncio.Event()
+
+    async def undecided(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    server = wire(undecided, subprotocols=[profile])
+    if profile == V2:
+        await server.handshake()
+    await server.end()
+    assert server.close["code"] == 4408
+    assert ended.is_set()
+    assert "closed with 4408: the application neither accepted nor closed" in caplog.text
+
+
+async def test_an_application_that_accepted_has_all_the_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcrypt_channels.connection.connection.ACCEPT_TIMEOUT", 0.05)
+    server = wire()
+    await server.open()
+    passed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.1, passed.set_result, None)  # behind the time-out
+    await passed
+    server.send("still here")
+    await server.until(4)
+    assert server.opened(3) == [Text("still here")]
+    server.leave()
+    await server.end()
+    assert caplog.records == []

@@ -196,6 +196,25 @@ def test_without_a_csrf_token_it_answers_403_in_json(browser: Client) -> None:
     assert response["Cache-Control"] == "no-store"
 
 
+def test_a_csrf_refusal_says_what_to_do_and_the_log_has_it_too(
+    browser: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser.get("/page/")
+    token = browser.cookies["csrftoken"].value
+    origin = browser.post(
+        URL,
+        headers={"X-CSRFToken": token, "Origin": "https://testserver"},  # as behind a TLS proxy
+    )
+    detail = origin.json()["detail"]
+    assert "Origin checking failed - https://testserver does not match" in detail
+    assert "SECURE_PROXY_SSL_HEADER" in detail
+    assert f"'{URL}': refused with 403: {detail}" in caplog.text
+    caplog.clear()
+    missing = browser.post(URL).json()["detail"]
+    assert "CSRF token missing. Send the CSRF cookie" in missing
+    assert f"refused with 403: {missing}" in caplog.text
+
+
 def test_with_the_token_of_the_cookie_in_the_header_it_answers(browser: Client) -> None:
     browser.get("/page/")
     token = browser.cookies["csrftoken"].value

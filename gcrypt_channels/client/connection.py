@@ -159,7 +159,10 @@ class ClientConnection:
         See ``docs/protocol.md``, *Negotiation* and *Handshake*.
         """
         if self._socket.subprotocol != self.profile:
-            raise NoProfile("the server does not speak this profile")
+            raise NoProfile(
+                f"the server did not select {self.profile}: is it in GCRYPT['PROFILES'], and "
+                "GcryptMiddleware around this route?"
+            )
         session = self._session
         if not isinstance(session, SecureSession) or key is None:
             return
@@ -168,7 +171,9 @@ class ClientConnection:
         if kid != key.kid and key_source is not None:
             key = await key_source()
         if kid != key.kid:
-            raise NoSessionKey("the server uses another session key")
+            raise NoSessionKey(
+                "the server uses another session key: fetch it anew, or pass key_source="
+            )
         named: SessionKey = key  # not its psk: an error report prints local variables
         self._has_keys = True
         await self._write(lambda: [session.reply(named.psk, subprotocols, binding)])

@@ -15,7 +15,8 @@ from websockets.asyncio.client import ClientConnection as Socket
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHeader, InvalidURI, NegotiationError
+from websockets.exceptions import InvalidHeader, InvalidStatus, InvalidURI, NegotiationError
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
@@ -97,7 +98,8 @@ async def connect(
         InvalidFrame: the server does not hold the key.
         HandshakeTimeout: the application did not accept in time.
         ValueError: URL, key, profile, subprotocol or header is not valid; nothing was sent.
-        OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP.
+        OSError, websockets.InvalidHandshake: the server was not reached, or refused over HTTP;
+            ``websockets.InvalidStatus`` has the ``response``, and its text the URL.
     """
     classic: ClassicSession | None = None
     try:
@@ -116,7 +118,7 @@ async def connect(
             offered = [V1, *subprotocols]
             max_frame = max_frame_size(max_message)
         else:
-            raise ValueError("gcrypt.v1 needs a passphrase")
+            raise ValueError("gcrypt.v1 needs passphrase=")
     finally:
         del psk, passphrase  # an error report prints local variables
 
@@ -137,7 +139,11 @@ async def connect(
     try:
         socket = await opening
     except NegotiationError as error:
-        raise NoProfile("the server selected what was not offered") from error
+        raise NoProfile(
+            "the server selected a subprotocol that was not offered: is GcryptMiddleware there?"
+        ) from error
+    except InvalidStatus as error:
+        raise _Refused(error.response, address) from None
     async with socket:
         session = classic or SecureSession(
             # The handshake refuses what was not offered.
@@ -171,7 +177,9 @@ def _profiles_to_offer(profile: Profile | None) -> tuple[SecureProfile, ...]:
     if profile not in PROFILES:
         raise ValueError(f"the profiles are {' and '.join(PROFILES)}")
     if not is_available(profile):
-        raise NoProfile(f"the installed libraries lack what {profile} needs")
+        raise NoProfile(
+            f"the installed libraries lack what {profile} needs: install cryptography 48 or newer"
+        )
     return () if profile == V1 else (profile,)
 
 
@@ -189,6 +197,21 @@ def _parse_headers(additional_headers: Any, origin: str | None) -> Headers:
 
 def _is_token(value: object) -> bool:
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+class _Refused(InvalidStatus):
+    """Names the address, without its query, which may hold a token."""
+
+    def __init__(self, response: Response, address: WebSocketURI) -> None:
+        super().__init__(response)
+        self._url = f"{'wss' if address.secure else 'ws'}://{_host_of(address)}:{address.port}"
+        self._url += address.path
+
+    def __str__(self) -> str:
+        return (
+            f"{self._url} answered HTTP {self.response.status_code}: check the path, the site's "
+            "WebSocket routes and the origins that it allows"
+        )
 
 
 class _Opening(websockets_connect):
@@ -225,5 +248,8 @@ def _requested_address(url: str, headers: Headers) -> WebSocketURI:
 
 def _binding(offered: Sequence[str], address: WebSocketURI) -> Binding:
     """Return what REPLY says about the request; see ``docs/protocol.md``, *Binding*."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return Binding(tuple(offered), host, address.resource_name)
+    return Binding(tuple(offered), _host_of(address), address.resource_name)
+
+
+def _host_of(address: WebSocketURI) -> str:
+    return f"[{address.host}]" if ":" in address.host else address.host

@@ -100,7 +100,8 @@ class DjangoSession:
 
         Raises:
             NoSessionKey: nobody is logged in, or the session may have no key.
-            OSError: the site was not reached, or has no key endpoint there.
+            OSError: the site was not reached, has no key endpoint there, or refused the request as
+                a forgery (CSRF).
         """
         return await asyncio.to_thread(self._fetch_keys)
 
@@ -162,18 +163,25 @@ class DjangoSession:
         status, _ = self._post(self._login_url, form)
         # A Django login form redirects after a login, and is shown again otherwise.
         if status not in (302, 303):
-            raise NoSessionKey(f"{self._login_url} refused the login ({status})")
+            raise NoSessionKey(
+                f"{self._login_url} refused the login ({status}): check name, password and fields"
+            )
 
     def _fetch_keys(self) -> dict[str, Any]:
         status, body = self._post(self._key_url, {})
-        if status in (401, 403, *_REDIRECTS):  # a redirect leads to the login page
-            raise NoSessionKey(f"{self._key_url} gives this session no key ({status})")
         try:
             keys = json.loads(body)
         except (ValueError, RecursionError):
             keys = None
+        if status == 403 and isinstance(keys, dict) and keys.get("error") == "csrf":
+            raise OSError(f"{self._key_url} answered 403: {keys.get('detail')}")
+        if status in (401, 403, *_REDIRECTS):  # a redirect leads to the login page
+            raise NoSessionKey(f"{self._key_url} gives this session no key ({status}): log in")
         if not isinstance(keys, dict):
-            raise OSError(f"{self._key_url} answered no JSON object: it is not the key endpoint")
+            raise OSError(
+                f"{self._key_url} answered no JSON object: it is not the key endpoint, which "
+                "key_path names"
+            )
         return keys
 
     def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
@@ -190,7 +198,10 @@ class DjangoSession:
             self._fetch(self._build_request(self._login_url))
             token = self._cookie_token()
         if not token:
-            raise NoSessionKey(f"{self._login_url} sets no cookie {self._csrf_cookie!r}")
+            raise NoSessionKey(
+                f"{self._login_url} sets no cookie {self._csrf_cookie!r}: check login_path and "
+                "csrf_cookie"
+            )
         return token
 
     def _cookie_token(self) -> str:
@@ -212,7 +223,7 @@ class DjangoSession:
         with closing(response):
             status = response.status or 0
             if status >= 400 and status not in (401, 403):
-                raise OSError(f"{url} answered {status}")
+                raise OSError(f"{url} answered {status}: check base URL, login_path and key_path")
             try:
                 return status, response.read(MAX_ANSWER)
             except (HTTPException, OSError) as error:

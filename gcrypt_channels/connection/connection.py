@@ -35,6 +35,9 @@ END_TIMEOUT: Final = 5.0
 WRITE_TIMEOUT: Final = 5.0
 """Seconds that a client has to take the next frame, once the connection is to end."""
 
+ACCEPT_TIMEOUT: Final = 10.0
+"""Seconds that an application has to accept or to close."""
+
 APPLICATION_TIMEOUT: Final = 10.0
 """Seconds that an application without the mixin has to return behind the end."""
 
@@ -94,6 +97,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_accept_timer",
         "_accepted",
         "_application",
         "_backlog",
@@ -186,6 +190,7 @@ class Connection:
         self._subprotocol = subprotocol
         self._key = key
         self._opened = False
+        self._accept_timer: asyncio.TimerHandle | None = None
         self._accepted = False
         self._lost = False
         self._peer_close: Closed | None = None
@@ -278,7 +283,11 @@ class Connection:
         """
         await self._written(self._outbox.put_made(self._greeting))
         started = self.loop.time()
-        timer = self.loop.call_later(timeout, self.fail, HandshakeTimeout())
+        overdue = HandshakeTimeout(
+            cause=f"the client did not answer HELLO within {timeout:g} s, "
+            "which GCRYPT['HANDSHAKE_TIMEOUT'] sets"
+        )
+        timer = self.loop.call_later(timeout, self.fail, overdue)
         try:
             event = await self.inbox.get()
         finally:
@@ -290,14 +299,25 @@ class Connection:
     def start(self) -> None:
         """Open the stream of events with the one that starts the application."""
         self.started = True
+        self._accept_timer = self.loop.call_later(ACCEPT_TIMEOUT, self._on_accept_overdue)
         self.inbox.put({"type": "websocket.connect"})
 
-    def fail(self, error: ProtocolError, cause: str = "") -> None:
-        """End the connection over ``error``: one close code; the log alone tells the ``cause``."""
+    def fail(self, error: ProtocolError) -> None:
+        """End the connection over ``error``: one close code; the log alone tells its cause."""
         if not self.closed:
-            logger.warning("%r: closed with %d: %s.", self.path, error.code, cause or error.reason)
+            cause = error.cause or error.reason
+            logger.warning("%r: closed with %d: %s.", self.path, error.code, cause)
             self.forged = isinstance(error, DecryptionFailed)
             self.abort(error.code, error.reason)
+
+    def _on_accept_overdue(self) -> None:
+        self.ends_itself = False  # its connect() may wait for ever
+        self.fail(
+            HandshakeTimeout(
+                cause=f"the application neither accepted nor closed within {ACCEPT_TIMEOUT:g} s: "
+                "call accept() before anything slow"
+            )
+        )
 
     def end(self, code: int, reason: str = "") -> None:
         """Close behind what was sent so far, and do not wait for the client."""
@@ -417,12 +437,18 @@ class Connection:
     def _begin_end(self, code: int) -> None:
         self.closed = True
         self.close_code = code
+        self._cancel_accept_timer()
         if self._on_closed is not None:
             # In the connection's own context: a synchronous consumer that closes runs in one whose
             # thread is gone when the task asks for it.
             self.forgotten = self._context.run(start_task, self._on_closed(self))
         if not self.ends_itself:
             self.loop.call_later(APPLICATION_TIMEOUT, self._cancel_application)
+
+    def _cancel_accept_timer(self) -> None:
+        if self._accept_timer is not None:
+            self._accept_timer.cancel()
+            self._accept_timer = None
 
     def _cancel_application(self) -> None:
         """Cancel an application that has not returned, again and again until it does."""
@@ -473,7 +499,7 @@ class Connection:
 
     def _refuse_plaintext(self) -> None:
         logger.error(
-            "%r: a consumer sent plaintext; the message was dropped and the connection closed. "
+            "%r: closed with 1011: a consumer sent plaintext, which was dropped. "
             "Inherit EncryptedJsonConsumer, or use GcryptMiddleware(…, seal_outbound=True).",
             self.path,
         )
@@ -495,6 +521,7 @@ class Connection:
             raise LocalError("The application accepted the connection twice.")
         accepted = self._outbox.put_made(lambda: self._accepting(event))
         self._accepted = True
+        self._cancel_accept_timer()
         self._backlog.start()
         await self._written(accepted)
 

@@ -8,12 +8,15 @@ it has written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Error
 
 from .configuration import examine_configuration
+from .pages import examine_pages
 from .probe import examine_process
+from .reports import describe
 from .routing import examine_routing
 from .services import examine_services
 
@@ -25,8 +28,20 @@ def examine(*, probe: str | None = None) -> Iterator[CheckMessage]:
 
     ``probe`` is the URL of a running process's health view, which is asked as well.
     """
-    yield from examine_configuration()
-    yield from examine_services()
-    yield from examine_routing()
+    probes: dict[str, Callable[[], Iterator[CheckMessage]]] = {
+        "configuration": examine_configuration,
+        "services": examine_services,
+        "routing": examine_routing,
+        "pages": examine_pages,
+    }
     if probe is not None:
-        yield from examine_process(probe)
+        probes["process"] = partial(examine_process, probe)
+    for subject, run in probes.items():
+        try:
+            yield from run()
+        except Exception as error:  # noqa: BLE001 - the settings may name any code
+            yield Error(
+                f"This could not be examined: {describe(error)}",
+                hint="Correct what it names, and run the doctor again.",
+                obj=subject,
+            )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
+from asgiref.sync import iscoroutinefunction
 from channels.auth import AuthMiddleware
+from channels.consumer import SyncConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter, get_default_application
 from channels.security.websocket import OriginValidator
 from django.conf import settings
@@ -14,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
 from ..consumers import EncryptedJsonConsumer
-from ..middleware import GcryptMiddleware
+from ..middleware import GcryptMiddleware, inner_applications
+from .reports import describe
 
 __all__ = ["examine_routing"]
 
@@ -26,6 +30,8 @@ class Endpoint(NamedTuple):
     application: Any
     around: tuple[Any, ...]
     """Outermost first."""
+    is_callable: bool
+    """Whether a connection can be given to it: not where the consumer's class itself is routed."""
 
     @property
     def encryption(self) -> GcryptMiddleware | None:
@@ -55,8 +61,8 @@ def examine_routing() -> Iterator[CheckMessage]:
         application = get_default_application()
     except Exception as error:  # noqa: BLE001 - it runs the project's own code
         yield Error(
-            f"ASGI_APPLICATION cannot be loaded: {type(error).__name__}: {error}",
-            hint="Correct asgi.py.",
+            f"ASGI_APPLICATION cannot be loaded: {describe(error)}",
+            hint="Correct what it names, in asgi.py or in the routing that it imports.",
             obj="routing",
         )
         return
@@ -72,29 +78,72 @@ def examine_routing() -> Iterator[CheckMessage]:
 
 
 def _walk(application: Any, route: str, around: tuple[Any, ...]) -> Iterator[Endpoint]:
-    """Find the endpoints by the attributes that Channels and its middleware keep them in."""
-    if isinstance(application, ProtocolTypeRouter):
-        if "websocket" in application.application_mapping:
-            yield from _walk(application.application_mapping["websocket"], route, around)
-    elif isinstance(application, URLRouter):
-        routes: Iterable[Any] = application.routes
-        for each in routes:
-            yield from _walk(each.callback, route + str(each.pattern), around)
-    elif hasattr(application, "consumer_class"):
-        yield Endpoint(route, application.consumer_class, around)
-    else:
-        inner = getattr(application, "inner", None) or getattr(application, "application", None)
-        if inner is None:
-            yield Endpoint(route, application, around)
-        else:
-            yield from _walk(inner, route, (*around, application))
+    """Find the endpoints of an application."""
+    if hasattr(application, "consumer_class"):
+        yield Endpoint(route, application.consumer_class, around, is_callable=True)
+        return
+    if not isinstance(application, (ProtocolTypeRouter, URLRouter)):
+        if not inner_applications(application):
+            is_class = isinstance(application, type)
+            yield Endpoint(route, application, around, is_callable=not is_class)
+            return
+        around = (*around, application)
+    for part, inner in inner_applications(application):
+        yield from _walk(inner, route + _plain(part), around)
+
+
+def _plain(pattern: str) -> str:
+    """A part of a route without the anchors and escapes of a regular expression."""
+    named = re.sub(r"\(\?P<(\w+)>(?:[^()\\]|\\.)*\)", r"<\1>", pattern)
+    return re.sub(r"^\^|\$$|\\Z$", "", named).replace("\\", "")
 
 
 def _examine(endpoint: Endpoint) -> Iterator[CheckMessage]:
     name = getattr(endpoint.application, "__name__", type(endpoint.application).__name__)
-    path = f"/{endpoint.route.lstrip('^/')}"
-    faults = [*_encryption(endpoint, name, path), *_surroundings(endpoint, path)]
+    path = f"/{endpoint.route.lstrip('/')}"
+    faults = [
+        *_consumer(endpoint, name, path),
+        *_encryption(endpoint, name, path),
+        *_surroundings(endpoint, path),
+    ]
     yield from faults or [Info(f"{name} is encrypted", obj=path)]
+
+
+HANDLERS: Final = (
+    *("websocket_connect", "websocket_receive", "websocket_disconnect"),
+    *("connect", "disconnect", "receive", "receive_json"),
+)
+"""The methods of a consumer that Channels calls, and awaits in an asynchronous one."""
+
+
+def _consumer(endpoint: Endpoint, name: str, path: str) -> Iterator[CheckMessage]:
+    """What keeps a consumer from working at all."""
+    consumer = endpoint.application
+    if not isinstance(consumer, type):
+        return
+    if not endpoint.is_callable:
+        yield Error(
+            f"{name} is routed as a class, which no connection can call.",
+            hint=f"Route {name}.as_asgi().",
+            obj=path,
+        )
+    if not hasattr(consumer, "websocket_connect"):
+        yield Error(
+            f"{name} has no handler websocket_connect, so it accepts nobody.",
+            hint="Inherit a consumer of channels.generic.websocket.",
+            obj=path,
+        )
+    is_sync = issubclass(consumer, SyncConsumer)
+    for handler in HANDLERS:
+        method = getattr(consumer, handler, None)
+        if method is not None and iscoroutinefunction(method) == is_sync:
+            kind = Error if is_sync else Warning  # a wrapper may return what can be awaited
+            yield kind(
+                f"{name}.{handler} is {'async def' if is_sync else 'def'}, but the consumer is "
+                f"{'synchronous' if is_sync else 'asynchronous'}.",
+                hint=f"Write {'def' if is_sync else 'async def'} {handler}(…).",
+                obj=path,
+            )
 
 
 def _encryption(endpoint: Endpoint, name: str, path: str) -> Iterator[CheckMessage]:

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
 from ..layers.sealed import inner_config
+from .reports import describe
 
 __all__ = ["examine_services"]
 
@@ -53,8 +54,7 @@ def _examine(subject: str, name: str, attempt: Callable[[], None], hint: str) ->
     try:
         attempt()
     except Exception as error:  # noqa: BLE001 - backends raise what they like
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return Error(f"{name} does not work: {reason}", hint=hint, obj=subject)
+        return Error(f"{name} does not work: {describe(error)}", hint=hint, obj=subject)
     return Info(f"{name} works", obj=subject)
 
 

@@ -37,7 +37,7 @@ from ..layers.receiver import Lost, Receiver
 from ..layers.sealed import unwrap
 from ..layers.sender import is_own
 from ..outbox import Send
-from .members import Members
+from .members import MAX_HANDSHAKES, Members
 from .subscription import Subscription
 from .tasks import Tasks
 
@@ -122,7 +122,11 @@ class Hub:
             TryAgainLater: too many connections of its session are shaking hands.
         """
         if not self.members.add(connection):
-            raise TryAgainLater("too many sockets of the session are shaking hands")
+            reason = "too many sockets of the session are shaking hands"
+            cause = (
+                f"{reason}: over {MAX_HANDSHAKES} at a time, which a client that opens them does"
+            )
+            raise TryAgainLater(reason, cause=cause)
         if self._tasks is None:
             self._tasks = Tasks(self.members)
             self._subscribe()

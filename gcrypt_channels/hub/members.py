@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from ..connection.connection import Connection
 from ..exceptions import NoSessionKey
+
+logger = logging.getLogger(__name__)
 
 MAX_HANDSHAKES: Final = 100
 """Connections of one session that may shake hands at a time; each costs tens of kB."""
@@ -73,6 +76,7 @@ class Members:
         """Close a connection whose login has ended."""
         if not connection.closed:
             self.revoked += 1
+            logger.info("%r: closed with 4401, the login ended: %r.", connection.path, reason)
             connection.abort(NoSessionKey.code, reason)
 
     def join(self, connection: Connection, group: str, now: int) -> bool:

@@ -91,7 +91,8 @@ class Subscription:
             await self.add_now(name)
         except Exception as error:
             self._on_outage(error)
-            raise TryAgainLater("the channel layer is down") from error
+            reason = "the channel layer is down"
+            raise TryAgainLater(reason, cause=f"{reason}: {error!r}") from error
 
     async def add_now(self, name: str) -> None:
         """Join the layer group ``name``, and let every failure through."""

@@ -68,6 +68,11 @@ class Sweep:
             self.failures += is_periodic
             logger.exception("Sessions could not be looked up (%d in a row).", self.failures)
             if self.failures >= MAX_FAILURES:
+                logger.warning(
+                    "%d connections are closed with 1013: the session store or the database does "
+                    "not say whether their logins still hold.",
+                    len(connections),
+                )
                 for connection in connections:
                     connection.abort(TryAgainLater.code, TryAgainLater.reason)
         else:

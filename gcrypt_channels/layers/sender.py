@@ -115,7 +115,8 @@ async def send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> Non
     try:
         await asyncio.wait_for(_send(layer, group, kind, payload), LAYER_TIMEOUT)
     except Exception as error:
-        raise TryAgainLater("the channel layer is down") from error
+        reason = "the channel layer is down"
+        raise TryAgainLater(reason, cause=f"{reason}: {error!r}") from error
 
 
 async def _send(layer: Any, group: str, kind: MessageKind, payload: bytes) -> None:

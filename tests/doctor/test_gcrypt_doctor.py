@@ -5,17 +5,21 @@ from typing import Any
 
 import pytest
 from channels.auth import AuthMiddlewareStack
+from channels.consumer import AsyncConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.layers import InMemoryChannelLayer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import ERROR, INFO, WARNING, CheckMessage, Info
 from django.core.management import CommandError, call_command
 from django.urls import path, re_path
 
-from gcrypt_channels import GcryptMiddleware
+from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.doctor import examine
 from tests.channel_layers import REDIS_LAYERS, core, sealed
 from tests.consumers import AsyncEchoMixinFirst, PlainEcho, SyncEchoMixinLast
@@ -37,7 +41,14 @@ def stack(inner: Any) -> Any:
 
 
 def deployed(inner: Any) -> ProtocolTypeRouter:
-    return ProtocolTypeRouter({"websocket": OriginValidator(inner, ["example.org"])})
+    return ProtocolTypeRouter(
+        {"http": pages(), "websocket": OriginValidator(inner, ["example.org"])}
+    )
+
+
+def pages() -> Any:
+    """What answers pages, with the static files that daphne alone does not serve."""
+    return ASGIStaticFilesHandler(get_asgi_application())
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +98,8 @@ def test_a_healthy_project_gets_a_table_of_what_is_well() -> None:
         "sessions",
         "channel",
         "/ws/0/",
+        "script",
+        "requests",
     ]
     assert {line[0] for line in lines} == {"ok"}
 
@@ -246,14 +259,15 @@ def test_an_application_that_cannot_be_loaded_is_a_failure(site: Any, name: str)
 def test_an_application_without_websockets_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    use(monkeypatch, ProtocolTypeRouter({"http": object()}))
+    use(monkeypatch, ProtocolTypeRouter({"http": pages()}))
     assert the_fault("routing").level is WARNING
 
 
 def test_consumers_in_nested_routers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     inner: Any = routes(AsyncEchoMixinFirst.as_asgi(), SyncEchoMixinLast.as_asgi())
-    patterns: list[Any] = [re_path(r"^app/", inner), path("", stack(routes(PlainEcho.as_asgi())))]
-    use(monkeypatch, deployed(AuthMiddlewareStack(GcryptMiddleware(URLRouter(patterns)))))
+    others: Any = routes(PlainEcho.as_asgi())
+    patterns: list[Any] = [re_path(r"^app/", inner), path("", others)]
+    use(monkeypatch, deployed(stack(URLRouter(patterns))))
     found = [each for each in examine() if str(each.obj).startswith("/")]
     assert [each.obj for each in found] == ["/app/ws/0/", "/app/ws/1/", "/ws/0/"]
 
@@ -310,14 +324,15 @@ def test_a_resolver_of_the_projects_own_needs_no_authentication(
 @pytest.mark.parametrize(
     "around",
     [
-        lambda inner: ProtocolTypeRouter({"websocket": inner}),
-        lambda inner: ProtocolTypeRouter({"websocket": OriginValidator(inner, ["*"])}),
+        lambda inner: inner,
+        lambda inner: OriginValidator(inner, ["*"]),
     ],
 )
 def test_origins_that_are_not_validated_are_a_warning(
     monkeypatch: pytest.MonkeyPatch, around: Any
 ) -> None:
-    use(monkeypatch, around(stack(routes(AsyncEchoMixinFirst.as_asgi()))))
+    around = around(stack(routes(AsyncEchoMixinFirst.as_asgi())))
+    use(monkeypatch, ProtocolTypeRouter({"http": pages(), "websocket": around}))
     found = the_fault("/ws/0/")
     assert found.level is WARNING
     assert "Origin" in found.msg
@@ -326,7 +341,7 @@ def test_origins_that_are_not_validated_are_a_warning(
 def test_channels_own_validator_is_recognized(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ALLOWED_HOSTS = ["example.org"]
     validated = AllowedHostsOriginValidator(stack(routes(AsyncEchoMixinFirst.as_asgi())))
-    use(monkeypatch, ProtocolTypeRouter({"websocket": validated}))
+    use(monkeypatch, ProtocolTypeRouter({"http": pages(), "websocket": validated}))
     assert faults() == []
 
 
@@ -339,3 +354,133 @@ def test_an_application_that_is_no_consumer_is_left_to_itself(
     use(monkeypatch, deployed(stack(endpoint)))
     [found] = [each for each in examine() if each.obj == "/"]
     assert found == Info("endpoint is encrypted", obj="/")
+
+
+def test_routes_are_shown_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns: list[Any] = [
+        re_path(r"^ws/chat/(?P<room>[\w.-]+)/$", AsyncEchoMixinFirst.as_asgi()),  # type: ignore[arg-type]
+        re_path(r"ws/data\.json\Z", AsyncEchoMixinFirst.as_asgi()),  # type: ignore[arg-type]
+    ]
+    use(monkeypatch, deployed(stack(URLRouter(patterns))))
+    shown = [str(each.obj) for each in examine() if str(each.obj).startswith("/")]
+    assert shown == ["/ws/chat/<room>/", "/ws/data.json"]
+
+
+def test_one_middleware_inside_another_is_a_failure_without_a_traceback(site: Any) -> None:
+    site.ASGI_APPLICATION = "tests.doctor.doubled.application"
+    found = the_fault("routing")
+    assert found.level is ERROR
+    assert "One GcryptMiddleware is inside another" in found.msg
+    assert "\n" not in found.msg
+
+
+def test_a_consumer_class_that_is_routed_itself_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(monkeypatch, deployed(stack(routes(AsyncEchoMixinFirst))))
+    found = the_fault("/ws/0/")
+    assert found.level is ERROR
+    assert "AsyncEchoMixinFirst.as_asgi()" in str(found.hint)
+
+
+def test_a_consumer_that_accepts_nobody_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handlerless(AsyncConsumer):
+        pass
+
+    sealing = GcryptMiddleware(routes(Handlerless.as_asgi()), seal_outbound=True)
+    use(monkeypatch, deployed(AuthMiddlewareStack(sealing)))
+    found = the_fault("/ws/0/")
+    assert found.level is ERROR
+    assert "websocket_connect" in found.msg
+
+
+def test_a_handler_of_the_other_kind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asynchronous(EncryptedJsonConsumer, AsyncWebsocketConsumer):
+        def connect(self) -> None:  # type: ignore[override]
+            pass
+
+    class Synchronous(EncryptedJsonConsumer, WebsocketConsumer):
+        async def connect(self) -> None:  # type: ignore[override]
+            pass
+
+    use(monkeypatch, deployed(stack(routes(Asynchronous.as_asgi(), Synchronous.as_asgi()))))
+    told = [(each.obj, each.level, each.msg) for each in faults()]
+    assert told == [
+        ("/ws/0/", WARNING, "Asynchronous.connect is def, but the consumer is asynchronous."),
+        ("/ws/1/", ERROR, "Synchronous.connect is async def, but the consumer is synchronous."),
+    ]
+
+
+# Pages
+
+
+def test_a_script_that_the_application_does_not_serve_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = OriginValidator(stack(routes(AsyncEchoMixinFirst.as_asgi())), ["example.org"])
+    plain = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": inner})
+    use(monkeypatch, plain)
+    found = the_fault("script")
+    assert found.level is WARNING
+    assert "status 404" in found.msg
+
+
+def test_an_application_without_http_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = OriginValidator(stack(routes(AsyncEchoMixinFirst.as_asgi())), ["example.org"])
+    use(monkeypatch, ProtocolTypeRouter({"websocket": inner}))
+    assert {each.obj: each.level for each in faults()} == {"requests": ERROR, "script": WARNING}
+
+
+def test_played_requests_leave_no_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert list(examine())
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("named", "is_well"),
+    [
+        ({"SESSION_COOKIE_SECURE": True}, False),
+        ({"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, True),
+        ({"CSRF_USE_SESSIONS": True}, True),
+        ({"USE_X_FORWARDED_HOST": True}, True),
+    ],
+)
+def test_a_request_is_played_as_the_proxy_would_send_it(
+    site: Any, named: dict[str, Any], is_well: bool
+) -> None:
+    site.ALLOWED_HOSTS = ["chat.example"]
+    for name, value in named.items():
+        setattr(site, name, value)
+    if is_well:
+        assert faults() == []
+    else:
+        found = the_fault("requests")
+        assert found.level is WARNING
+        assert "Origin checking failed - https://chat.example" in found.msg
+        assert "SECURE_PROXY_SSL_HEADER" in str(found.hint)
+
+
+def test_a_redirect_to_https_that_never_ends_is_a_failure(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", *site.MIDDLEWARE]
+    site.SECURE_SSL_REDIRECT = True
+    use(monkeypatch, deployed(stack(routes(AsyncEchoMixinFirst.as_asgi()))))
+    assert "status 301" in {each.obj: each.msg for each in faults()}["requests"]
+
+
+def test_a_probe_that_raises_is_one_line_and_the_others_go_on(site: Any) -> None:
+    site.ROOT_URLCONF = "tests.nowhere"
+    printed, error = doctor()
+    assert "Traceback" not in printed
+    assert "configuration" in printed
+    assert "ModuleNotFoundError: No module named 'tests.nowhere'" in printed
+    assert "/ws/0/" in printed
+    assert error
+
+
+def test_the_system_checks_have_a_tag_of_their_own(site: Any) -> None:
+    site.GCRYPT_PASSPHRASE = "p" * 40
+    printed = StringIO()
+    call_command("check", tags=["gcrypt"], stdout=printed, stderr=printed, no_color=True)
+    assert "W001" in printed.getvalue()

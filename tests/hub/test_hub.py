@@ -32,6 +32,7 @@ class Member:
     """Stands in for a connection: records what the hub hands it."""
 
     closed = False
+    path = "/"
 
     def __init__(self, session_id: str = "", user_id: str = "") -> None:
         self.session_id = session_id

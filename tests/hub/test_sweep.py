@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +96,18 @@ async def expire(engine: str, who: Visitor, settings: Any) -> None:
         await store._cache.adelete(await store.acache_key())  # type: ignore[attr-defined]
     else:
         settings.SESSION_COOKIE_AGE = -1
+
+
+async def test_the_log_says_why_a_login_ended(
+    db_engine: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="gcrypt_channels")
+    alice = await Visitor.logged_in("alice")
+    socket = await alice.open()
+    await Session.objects.all().adelete()
+    await sweep_now()
+    assert await socket.closed() == (4401, "session ended")
+    assert "'/ws/': closed with 4401, the login ended: 'session ended'." in caplog.messages
 
 
 async def test_a_session_that_was_emptied_is_noticed(users: None, tmp_path: Path) -> None:
