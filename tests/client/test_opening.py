@@ -174,6 +174,22 @@ async def test_no_redirect_is_followed(status: int) -> None:
     assert elsewhere.requests == []
 
 
+async def test_a_refusal_over_http_names_the_url_without_its_query() -> None:
+    def refuse(socket: ServerConnection, request: Request) -> Response:
+        return Response(404, "Not Found", Headers(Connection="close"), b"")
+
+    async with serve(Recorder(), "127.0.0.1", 0, process_request=refuse) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws/nowhere/"
+        with pytest.raises(InvalidStatus) as caught:
+            async with connected(f"{url}?token=secret"):
+                pass
+    assert caught.value.response.status_code == 404
+    assert str(caught.value) == (
+        f"{url} answered HTTP 404: check the path, the site's WebSocket routes and the origins "
+        "that it allows"
+    )
+
+
 # What the server selects
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake
 
 from gcrypt_channels.client import DjangoSession
 from gcrypt_channels.exceptions import NoProfile, NoSessionKey
@@ -217,19 +217,6 @@ async def test_an_answer_cannot_choose_where_to_connect() -> None:
     ):  # by the site itself, which has no such socket
         async with DjangoSession(site.url).connect("/ws/", proxy=None):
             pass
-
-
-async def test_a_socket_that_is_not_there_is_named_without_its_query() -> None:
-    key = {"kid": "00" * 8, "psk": "A" * 43}
-    with (
-        serving(key=key_answer({"session": key})) as site,
-        pytest.raises(InvalidStatus, match="routes") as caught,
-    ):
-        async with DjangoSession(site.url).connect("/ws/nowhere/?token=secret", proxy=None):
-            pass
-    url = site.url.replace("http", "ws")
-    assert str(caught.value).startswith(f"{url}/ws/nowhere/ answered HTTP 404: check the path")
-    assert caught.value.response.status_code == 404
 
 
 # Addresses
