@@ -12,15 +12,15 @@ const MESSAGES = {
   unsupported: "needs WebSocket, X25519 and a known profile; gcrypt.v3 needs ML-KEM-768",
   unauthorized: "no session key: log in",
   "key-unavailable": "keyUrl gave no key: see the server's log",
-  "key-mismatch": "the server uses another key: reload the page",
+  "key-mismatch": "the server has another key: reload",
   "connection-failed": "ended before open: see the server's log",
-  rejected: "the application refused: see the close code",
+  rejected: "the application refused",
   timeout: "no open within handshakeTimeout",
   aborted: "close() was called before open",
   "invalid-frame": "a frame is not valid: see the server's log",
   "message-too-big": "over maxMessage, or the server's limit",
   "not-json": "not JSON: use sendJSON()",
-  "decryption-failed": "another passphrase, or changed",
+  "decryption-failed": "another passphrase, or altered",
 };
 
 /** What failed, by a stable `code`. It holds no key, no plaintext and no underlying error. */
@@ -42,10 +42,11 @@ export class GcryptError extends Error {
  *
  * @internal
  * @param {ErrorCode} code
+ * @param {string} [message]
  * @returns {never}
  */
-export function fail(code) {
-  throw new GcryptError(code);
+export function fail(code, message) {
+  throw new GcryptError(code, message);
 }
 
 /**

@@ -155,15 +155,14 @@ async function fetchKeys({ keyUrl, keyUrlFromCode, csrfToken }, signal) {
     signal,
   });
   const { status, type } = response;
+  if (status === 403) {
+    const { error, detail } = await response.json().catch(() => ({})); // a proxy may have refused
+    if (error === "csrf") fail(error, detail);
+  }
   // A redirect leads to a login page.
   const redirected = type === "opaqueredirect" || (status >= 300 && status < 400);
-  if (redirected || status === 401) fail("unauthorized");
-  const answer = response.json();
-  if (status === 403) {
-    const { error, detail } = await answer.catch(() => ({})); // a proxy may have refused
-    throw error === "csrf" ? new GcryptError(error, detail) : new GcryptError("unauthorized");
-  }
-  return importKeys(await answer);
+  if (redirected || status === 401 || status === 403) fail("unauthorized");
+  return importKeys(await response.json());
 }
 
 /**

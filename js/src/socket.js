@@ -194,8 +194,15 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   #closeSealed = false;
 
   static {
+    const { prototype } = EncryptedWebSocket;
+    const { addEventListener } = prototype;
+    /** @this {EncryptedWebSocket} */
+    prototype.addEventListener = function (/** @type {any[]} */ ...args) {
+      this.#hasErrorListener ||= args[0] === "error";
+      Reflect.apply(addEventListener, this, args);
+    };
     for (const type of EVENTS) {
-      Object.defineProperty(EncryptedWebSocket.prototype, `on${type}`, {
+      Object.defineProperty(prototype, `on${type}`, {
         configurable: true,
         /** @this {EncryptedWebSocket} */
         get() {
@@ -207,12 +214,6 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
         },
       });
     }
-    const { addEventListener } = EncryptedWebSocket.prototype;
-    /** @this {EncryptedWebSocket} */
-    EncryptedWebSocket.prototype.addEventListener = function (/** @type {any[]} */ ...args) {
-      this.#hasErrorListener ||= args[0] === "error";
-      Reflect.apply(addEventListener, this, args);
-    };
     // The build shortens names.
     Object.defineProperty(EncryptedWebSocket, "name", { value: "EncryptedWebSocket" });
     dressAsInterface(EncryptedWebSocket, "WebSocket", { CONNECTING, OPEN, CLOSING, CLOSED });
