@@ -23,6 +23,7 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from gcrypt_channels import GcryptMiddleware, disconnect_token, disconnect_user, tickets
+from gcrypt_channels.crypto.ticket import open_ticket, seal_ticket
 from gcrypt_channels.keys import Keyring, SessionKey, purpose_secret
 from gcrypt_channels.protocol.profiles import V1, V2
 from gcrypt_channels.protocol.secure import SecureSession
@@ -392,6 +393,20 @@ async def test_the_longest_ticket_is_accepted() -> None:
     socket = ticket.socket()
     assert await socket.open() is None
     await socket.leave()
+
+
+@pytest.mark.parametrize(("spaces", "code"), [(0, None), (700, 4401)])
+async def test_a_ticket_over_the_limit_is_refused_whatever_is_in_it(
+    settings: Any, spaces: int, code: int | None
+) -> None:
+    secret = purpose_secret("ticket", settings.GCRYPT_PASSPHRASE)
+    ticket = await ticket_of("alice")
+    claims, _ = open_ticket([secret], ticket.text)
+    ticket.text, ticket.key = seal_ticket(secret, claims + b" " * spaces)
+    socket = ticket.socket()
+    assert await socket.open() == code
+    if code is None:
+        await socket.leave()
 
 
 def test_a_token_needs_a_resolver(settings: Any) -> None:

@@ -213,7 +213,8 @@ async def test_tickets_of_two_users_are_not_interchangeable() -> None:
     hello = await mixed.receive_output()
     assert hello["bytes"][1:9] == alices.key.kid != bobs.key.kid
     await mixed.leave()
-    asked = [names.Token("2", drf.identity_of(await Token.objects.aget(user__username="alice")))]
+    bob = str((await User.objects.aget(username="bob")).pk)
+    asked = [names.Token(bob, drf.identity_of(await Token.objects.aget(user__username="alice")))]
     assert await database_sync_to_async(drf.held_tokens)(asked) == []
 
 

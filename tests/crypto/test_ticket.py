@@ -31,9 +31,11 @@ def base64url(data: bytes) -> str:
     return base64.b64encode(data, altchars=b"-_").decode().rstrip("=")
 
 
-def independent(secret: bytes, salt: bytes, claims: bytes) -> tuple[str, bytes, bytes]:
+def independent(
+    secret: bytes, salt: bytes, claims: bytes, version: bytes = b"\x01"
+) -> tuple[str, bytes, bytes]:
     """Ticket, kid and psk by another library."""
-    header = b"\x01" + salt
+    header = version + salt
     cipher: Any = AES.new(hkdf(secret, salt, b"gcrypt ticket seal", 32), AES.MODE_GCM, bytes(12))
     cipher.update(header)
     sealed = header + b"".join(cipher.encrypt_and_digest(claims))
@@ -115,6 +117,13 @@ def test_the_other_base64_alphabet_is_none() -> None:
     for form in (ticket.replace("-", "+"), ticket.replace("_", "/")):
         with pytest.raises(DecryptionFailed):
             open_ticket([SECRET], form)
+
+
+@pytest.mark.parametrize("version", [b"\x00", b"\x02"])
+def test_a_ticket_of_another_version_does_not_open_though_its_seal_is_whole(version: bytes) -> None:
+    ticket, *_ = independent(SECRET, SALT, CLAIMS, version)
+    with pytest.raises(DecryptionFailed):
+        open_ticket([SECRET], ticket)
 
 
 @given(st.text())
