@@ -71,7 +71,7 @@ class Sweep:
             logger.exception("Sessions could not be looked up (%d in a row).", self.failures)
             if self.failures >= MAX_FAILURES:
                 logger.warning(
-                    "%d connections are closed with 1013: the session store or the database does "
+                    "Closed with 1013: %d connections. The session store or the database does "
                     "not say whether their logins still hold.",
                     len(connections),
                 )

@@ -221,6 +221,17 @@ def test_a_layer_that_carries_plaintext_is_a_warning(site: Any, redis: Redis) ->
     assert found.level is WARNING
 
 
+def test_a_redis_client_that_cuts_quiet_sockets_is_a_warning_behind_the_seal_as_well(
+    site: Any, redis: Redis
+) -> None:
+    config = core(redis.url)
+    config["CONFIG"]["hosts"][0]["socket_timeout"] = 5  # the default of redis-py 8
+    site.CHANNEL_LAYERS = {"default": sealed(config)}
+    [found] = faults()
+    assert found.id == "gcrypt_channels.W008"
+    assert "socket_timeout" in str(found.hint)
+
+
 def test_a_sealed_layer_that_is_put_together_wrongly_is_a_failure(site: Any) -> None:
     site.CHANNEL_LAYERS = {"default": sealed(sealed(core("")))}
     assert {each.id or each.obj for each in faults()} == {"gcrypt_channels.E011", "channel layer"}

@@ -198,6 +198,7 @@ async def test_a_store_that_is_down_closes_with_1013_and_only_after_a_while(
         await execute("ALTER TABLE elsewhere RENAME TO django_session")
     assert await socket.closed() == (1013, "try again later")
     assert "Sessions could not be looked up" in caplog.text
+    assert "Closed with 1013: 1 connections. The session store or the database" in caplog.text
 
 
 async def test_one_sweep_that_works_forgives_those_that_failed(db_engine: None) -> None:

@@ -105,6 +105,7 @@ async def test_a_layer_that_fails_is_one_clear_error_and_a_gap() -> None:
     with pytest.raises(TryAgainLater) as caught:
         await send(broken, "room", MessageKind.BROADCAST, b"1")
     assert caught.value.reason == "the channel layer is down"
+    assert caught.value.cause.startswith("the channel layer is down: ")  # and what was raised
     broken.error = None
     await send(broken, "room", MessageKind.BROADCAST, b"2")
     opened = open_all(broken.sent)
