@@ -19,12 +19,12 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def enter(urls: dict[str, str], log_in: LogIn) -> dict[str, Page]:
+def enter(urls: dict[str, str], log_in: LogIn, profile: str) -> dict[str, Page]:
     """The chat pages of the users at their addresses."""
     pages = {name: log_in(url, name) for name, url in urls.items()}
     for name, page in pages.items():
         page.goto(f"{urls[name]}/chat/")
-        expect(page.locator("#status")).to_have_text("open, gcrypt.v3")
+        expect(page.locator("#status")).to_have_text(f"open, {profile}")
     return pages
 
 
@@ -48,12 +48,16 @@ def one_worker(server: Daphne) -> dict[str, str]:
     return {"alice": server.url, "bob": server.url}
 
 
-@pytest.mark.parametrize("workers", ["one_worker", "two_workers"])
+@pytest.mark.parametrize(
+    ("browser", "workers"),
+    [("chromium", "one_worker"), ("chromium", "two_workers"), ("firefox", "one_worker")],
+    indirect=["browser"],
+)
 def test_both_read_every_message_in_one_order_and_no_frame_is_the_same(
-    workers: str, request: pytest.FixtureRequest, log_in: LogIn
+    workers: str, request: pytest.FixtureRequest, log_in: LogIn, profile: str
 ) -> None:
     urls: dict[str, str] = request.getfixturevalue(workers)
-    pages = enter(urls, log_in)
+    pages = enter(urls, log_in, profile)
 
     said = [("alice", "Bonjour, Bob"), ("bob", "Grüße, Alice 🔑"), ("alice", "<b>not bold</b>")]
     for count, (name, text) in enumerate(said, start=1):
@@ -72,7 +76,7 @@ def test_both_read_every_message_in_one_order_and_no_frame_is_the_same(
 def test_the_chat_goes_on_after_redis_was_away(
     two_workers: dict[str, str], redis: Redis, log_in: LogIn
 ) -> None:
-    alice, bob = enter(two_workers, log_in).values()
+    alice, bob = enter(two_workers, log_in, "gcrypt.v3").values()
     say(alice, "before")
     expect(bob.locator(".bubble")).to_have_text(["before"])
     redis.kill()

@@ -8,11 +8,14 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.proxy import Proxy
 from tests.servers import Daphne
 
-from .helpers import LogIn, watch_frames
+from .helpers import LogIn, in_both_browsers
 
-pytestmark = pytest.mark.usefixtures("gcrypt_js")
+TEXT = 0x01  # the opcode of a text message
+
+pytestmark = [pytest.mark.usefixtures("gcrypt_js"), in_both_browsers]
 
 
 @pytest.fixture
@@ -20,18 +23,17 @@ def page(server: Daphne, log_in: LogIn) -> Page:
     return log_in(server.url, "alice")
 
 
-def test_real_g_crypt_counts_over_an_encrypted_socket(page: Page, server: Daphne) -> None:
-    frames = watch_frames(page)
-    page.goto(f"{server.url}/classic/")
+def test_real_g_crypt_counts_over_an_encrypted_socket(page: Page, wire: Proxy) -> None:
+    page.goto(f"{wire.url}/classic/")
     expect(page.locator("#log .inbound .plain")).to_have_text('{"id":1}')
     for number in (2, 3):
         page.get_by_role("button", name="Count on").click()
         expect(page.locator("#log .inbound .plain").last).to_have_text(f'{{"id":{number}}}')
 
-    assert len(frames) == 6
-    for frame in frames:
-        assert isinstance(frame, str)
-        members = json.loads(frame)
+    assert len(wire.frames) == 6
+    for frame in wire.frames:
+        assert frame.opcode == TEXT
+        members = json.loads(frame.payload)
         assert list(members) == ["ct", "iv", "s"]
         assert re.fullmatch("[0-9a-f]{16}", members["s"])
 

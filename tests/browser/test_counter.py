@@ -8,9 +8,14 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.proxy import Proxy
 from tests.servers import Daphne
 
-from .helpers import LogIn, expect_count, watch_frames
+from .helpers import LogIn, expect_count, in_both_browsers
+
+TEXT, BINARY = 0x01, 0x02  # opcodes of WebSocket messages
+
+pytestmark = in_both_browsers
 
 
 @pytest.fixture
@@ -23,38 +28,36 @@ def count_to(page: Page, number: int) -> None:
         expect_count(page, expected)
 
 
-def test_counts_in_the_secure_profile_without_a_readable_byte(page: Page, server: Daphne) -> None:
-    frames = watch_frames(page)
-    page.goto(f"{server.url}/counter/")
-    expect(page.locator("#status")).to_have_text("open, gcrypt.v3")
+def test_counts_in_the_secure_profile_without_a_readable_byte(
+    page: Page, wire: Proxy, profile: str
+) -> None:
+    page.goto(f"{wire.url}/counter/")
+    expect(page.locator("#status")).to_have_text(f"open, {profile}")
     count_to(page, 3)
 
-    kinds = [frame[0] for frame in frames if isinstance(frame, bytes)]
-    assert kinds == [0x01, 0x02, 0x12, *[0x10] * 6]
-    assert len(kinds) == len(frames)
-    assert not any(b'"id"' in bytes(frame) for frame in frames if isinstance(frame, bytes))
+    assert {frame.opcode for frame in wire.frames} == {BINARY}
+    assert [frame.payload[0] for frame in wire.frames] == [0x01, 0x02, 0x12, *[0x10] * 6]
+    assert wire.shows(b'"id"') == []
 
 
-def test_counts_in_the_classic_profile_when_asked_to(page: Page, server: Daphne) -> None:
-    frames = watch_frames(page)
-    page.goto(f"{server.url}/counter/")
+def test_counts_in_the_classic_profile_when_asked_to(page: Page, wire: Proxy) -> None:
+    page.goto(f"{wire.url}/counter/")
     page.get_by_label("gcrypt.v1").check()
     expect(page.locator("#status")).to_have_text("open, gcrypt.v1")
     count_to(page, 3)
 
-    texts = [frame for frame in frames if isinstance(frame, str)]
+    texts = [frame.payload for frame in wire.frames if frame.opcode == TEXT]
     assert len(texts) == 6
-    assert all(re.match(r'\{"ct":"[^"]+","iv":"[^"]+","s":"[^"]+"\}$', text) for text in texts)
+    assert all(re.fullmatch(rb'\{"ct":"[^"]+","iv":"[^"]+","s":"[^"]+"\}', text) for text in texts)
 
 
 def test_a_visitor_gets_no_socket_and_is_asked_to_log_in(
-    server: Daphne, contexts: Callable[[], BrowserContext]
+    wire: Proxy, contexts: Callable[[], BrowserContext]
 ) -> None:
     page = contexts().new_page()
-    frames = watch_frames(page)
-    page.goto(f"{server.url}/counter/")
+    page.goto(f"{wire.url}/counter/")
     expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/counter/$"))
-    assert frames == []
+    assert wire.heads == []
 
 
 def test_the_consumers_own_close_arrives_with_code_and_reason(page: Page, server: Daphne) -> None:

@@ -1,4 +1,7 @@
-"""Back and forward: the browser freezes a page, socket and all, and brings it back as it was."""
+"""Back and forward: the browser freezes a page, socket and all, and brings it back as it was.
+
+Firefox does not: there a page with a socket is loaded anew.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ from playwright.sync_api import Page, expect
 
 from tests.servers import Daphne
 
-from .helpers import PATHS, LogIn
+from .helpers import PATHS, LogIn, in_both_browsers
+
+pytestmark = in_both_browsers
 
 
 def keys_of(page: Page) -> list[str]:

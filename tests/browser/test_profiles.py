@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, Page
 from tests.proxy import Proxy, replaced, unchanged_head
 from tests.servers import Daphne, Site
 
-from .helpers import LogIn, log_in_by_hand
+from .helpers import LogIn, in_both_browsers, log_in_by_hand
 
 # Opens a socket, and tells what it has come to: an answer of the echo, or the end.
 OUTCOME = """async (options) => {
@@ -45,16 +45,34 @@ def page(proxy: Proxy, contexts: Callable[..., BrowserContext]) -> Iterator[Page
     proxy.change_request = unchanged_head
 
 
-def test_a_page_opens_v3(page: Page, proxy: Proxy) -> None:
-    assert outcome(page) == {"profile": "gcrypt.v3", "data": "hello"}
-    assert any(b": gcrypt.v3, gcrypt.v2, gcrypt.kid." in head for head in proxy.heads)
+@in_both_browsers
+def test_a_page_opens_the_best_profile_of_its_browser(
+    page: Page, proxy: Proxy, profile: str
+) -> None:
+    before = len(proxy.heads)
+    assert outcome(page) == {"profile": profile, "data": "hello"}
+    offers = {
+        "gcrypt.v3": b": gcrypt.v3, gcrypt.v2, gcrypt.kid.",
+        "gcrypt.v2": b": gcrypt.v2, gcrypt.kid.",
+    }
+    assert any(offers[profile] in head for head in proxy.heads[before:])
 
 
-@pytest.mark.parametrize("profile", ["gcrypt.v3", "gcrypt.v2", "gcrypt.v1"])
-def test_a_page_opens_the_profile_that_it_names(page: Page, profile: str) -> None:
-    data = '"hello"' if profile == "gcrypt.v1" else "hello"
+@pytest.mark.parametrize(
+    ("browser", "named"),
+    [
+        ("chromium", "gcrypt.v3"),
+        ("chromium", "gcrypt.v2"),
+        ("chromium", "gcrypt.v1"),
+        ("firefox", "gcrypt.v2"),
+        ("firefox", "gcrypt.v1"),
+    ],
+    indirect=["browser"],
+)
+def test_a_page_opens_the_profile_that_it_names(page: Page, named: str) -> None:
+    data = '"hello"' if named == "gcrypt.v1" else "hello"
     script = OUTCOME.replace('"hello"', f"{data!r}")
-    assert page.evaluate(script, {"profile": profile}) == {"profile": profile, "data": data}
+    assert page.evaluate(script, {"profile": named}) == {"profile": named, "data": data}
 
 
 def test_a_page_whose_v3_is_stripped_on_the_way_ends_in_4400(page: Page, proxy: Proxy) -> None:

@@ -10,7 +10,9 @@ from playwright.sync_api import Page
 
 from tests.servers import Daphne, Site
 
-from .helpers import LogIn
+from .helpers import LogIn, in_both_browsers
+
+pytestmark = in_both_browsers
 
 MIB = 1024 * 1024
 

@@ -72,7 +72,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(autouse=True)
-def project(settings: Any, db_engine: None) -> None:
+def project(db_engine: None, settings: Any) -> None:  # in this order: one swaps all settings
     settings.ROOT_URLCONF = __name__
     settings.GCRYPT = {"TOKEN_RESOLVER": f"{__name__}.held_tokens"}
     scopes.clear()
