@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocket, expect
 
 LogIn = Callable[[str, str], Page]
 
@@ -54,3 +54,22 @@ def expect_count(page: Page, number: int) -> None:
     """On the counter page: one message there and back leads to `number`."""
     page.get_by_role("button", name="Count on").click()
     expect(page.locator("#number")).to_have_text(str(number))
+
+
+def watch_frames(page: Page) -> list[str | bytes]:
+    """The data frames of every socket that the page will open, in the order seen; in Chromium.
+
+    It leaves the address that it is at first, so that a socket there plays no part.
+    """
+    page.goto("about:blank")
+    frames: list[str | bytes] = []
+
+    def record(frame: str | bytes) -> None:
+        frames.append(frame)
+
+    def watch(socket: WebSocket) -> None:
+        socket.on("framesent", record)
+        socket.on("framereceived", record)
+
+    page.on("websocket", watch)
+    return frames
