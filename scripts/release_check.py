@@ -44,15 +44,19 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def main() -> int:
-    address = repository(ROOT)
+def address_of(root: Path) -> str:
+    """The repository's address; end this program where no release has set it."""
+    address = repository(root)
     if not address.startswith("https://"):
-        print(
+        sys.exit(
             "release check: package.json has no repository address that begins with https://: "
-            "RELEASING.md says how to set it",
-            file=sys.stderr,
+            "RELEASING.md says how to set it"
         )
-        return 1
+    return address
+
+
+def main() -> int:
+    address = address_of(ROOT)
     again = ROOT / "build" / "again"
     for directory in (DIST, again):
         build(directory)
@@ -67,6 +71,7 @@ def main() -> int:
     run(tools / "check-wheel-contents", wheel)
     run("npx", "--no", "publint", "run", "--strict", package)
     run("npx", "--no", "attw", package, "--profile", "esm-only")
+    run(sys.executable, "-m", "pytest", "-q", "-m", "campaign", "tests/test_package.py")
     print(f"release check: dist/ holds version {gcrypt_channels.__version__} for {address}")
     return 0
 
