@@ -19,7 +19,7 @@ test: ## set everything up and run all of the proof
 	@scripts/setup test
 	@scripts/test
 
-lint types floors javascript: ## run one stage of the proof
+lint types floors javascript docs: ## run one stage of the proof
 	@scripts/setup test
 	@scripts/test $@
 
@@ -30,6 +30,14 @@ campaign: ## run what takes too long for make test, and print a table (hours)
 foreign: ## run the suites of other packages with the encryption under them
 	@scripts/setup test
 	@$(PYTHON_ENV) -m tests.foreign
+
+audit: ## ask for known flaws in the source, the workflow and the dependencies
+	@scripts/setup test
+	@scripts/audit
+
+release-check: ## build both packages into dist/ and check what a release needs (RELEASING.md)
+	@scripts/setup test
+	@$(PYTHON_ENV) -m scripts.release_check
 
 client: ## build the browser client from js/src
 	@scripts/setup test
@@ -62,5 +70,6 @@ clean: ## remove the environments, caches, reports and the demo's database
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf demo_project/data
 
-.PHONY: help demo cluster test lint types floors javascript client campaign foreign coverage
+.PHONY: help demo cluster test lint types floors javascript docs client campaign foreign coverage
+.PHONY: audit release-check
 .PHONY: vectors bench bench-quick docs-shots clean

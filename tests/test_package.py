@@ -16,6 +16,8 @@ from subprocess import CompletedProcess
 import pytest
 
 import gcrypt_channels
+from scripts.metadata import absolute, repository
+from scripts.release_check import address_of
 
 pytestmark = pytest.mark.network
 
@@ -104,6 +106,52 @@ def test_the_wheel_says_its_version_and_what_it_needs(wheel: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_a_distribution_built_twice_has_the_same_bytes(target: str, tmp_path: Path) -> None:
+    first, second = (build(target, ROOT, tmp_path / name) for name in ("first", "second"))
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_readme_and_the_links_of_a_release_lead_to_its_tag(tmp_path: Path) -> None:
+    sdist = build("sdist", ROOT, tmp_path / "sdist")
+    run("tar", "-xf", sdist, cwd=tmp_path)
+    source = tmp_path / sdist.name.removesuffix(".tar.gz")
+    described = json.loads((source / "package.json").read_text())
+    described["repository"] = {"type": "git", "url": "git+https://example.org/some/where.git"}
+    (source / "package.json").write_text(json.dumps(described))
+
+    released = build("wheel", source, tmp_path / "released")
+
+    with zipfile.ZipFile(released) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+    tag = f"v{gcrypt_channels.__version__}"
+    readme = metadata.get_payload()
+    assert "Source, https://example.org/some/where" in metadata.get_all("Project-URL", [])
+    assert f"](https://example.org/some/where/blob/{tag}/docs/security.md)" in readme
+    assert not re.findall(r"""(?:\]\(|(?:src|srcset|href)=")(?!https?:|#)[^)\s"]+""", str(readme))
+
+
+def test_links_elsewhere_and_within_the_page_stay_as_they_are() -> None:
+    text = "[a](https://example.com/) [b](#here) ![c](docs/images/c.png)"
+
+    made = absolute(text, "https://example.org/o/n", "1.2.3")
+
+    assert made == (
+        "[a](https://example.com/) [b](#here) "
+        "![c](https://example.org/o/n/raw/v1.2.3/docs/images/c.png)"
+    )
+
+
+def test_a_release_without_a_repository_address_fails_its_check(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text("{}")
+
+    assert not repository(tmp_path)
+    with pytest.raises(SystemExit, match="repository address"):
+        address_of(tmp_path)
+
+
 def test_the_npm_package_has_the_same_version() -> None:
     described = json.loads((ROOT / "package.json").read_text())
 
@@ -143,3 +191,71 @@ def test_the_wheel_runs_in_a_bare_project(wheel: Path, tmp_path: Path) -> None:
     smoke = (BARE_PROJECT / "smoke.py").read_text()
     counted = manage("shell", "--no-imports", "--command", smoke, passphrase=passphrase)
     assert counted.stdout.strip() == "counted to 42"
+
+
+EXTRAS = {
+    "client": ["gcrypt_channels.client"],
+    "daphne": ["daphne.server"],
+    "prometheus": ["gcrypt_channels.contrib.prometheus"],
+    "redis": ["channels_redis.core"],
+}
+
+
+def test_every_extra_is_tried(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+
+    assert set(metadata.get_all("Provides-Extra", [])) == set(EXTRAS)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_alone_brings_what_its_modules_import(
+    extra: str, wheel: Path, tmp_path: Path
+) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]", cwd=tmp_path)
+
+    run(python, "-c", f"import {', '.join(EXTRAS[extra])}", cwd=tmp_path)
+
+
+TYPED = """
+from gcrypt_channels import Crypt, broadcast
+
+crypt: Crypt = Crypt("passphrase")
+reveal_type(broadcast)
+wrong: int = crypt
+"""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_type_checker_reads_the_annotations_of_the_wheel(
+    checker: str, wheel: Path, tmp_path: Path
+) -> None:
+    # Installed: only a package with py.typed is read there.
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    (tmp_path / "typed.py").write_text(TYPED)
+    (tmp_path / "pyrightconfig.json").write_text('{"useLibraryCodeForTypes": false}')
+    arguments = {
+        "mypy": ["--config-file=", "--python-executable", python, "typed.py"],
+        "pyright": ["--pythonpath", python, "typed.py"],
+    }[checker]
+
+    done = subprocess.run(
+        [Path(sys.executable).parent / checker, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    errors = [line for line in done.stdout.splitlines() if "error" in line and "typed.py:" in line]
+    assert len(errors) == 1, done.stdout
+    assert "Crypt" in errors[0]
+    assert "int" in errors[0]

@@ -217,6 +217,6 @@ def _cbc(key: bytes, iv: bytes) -> Any:
 
 @cache
 def _pycryptodome_aes() -> ModuleType:
-    from Crypto.Cipher import AES
+    from Crypto.Cipher import AES  # nosec B413
 
     return AES

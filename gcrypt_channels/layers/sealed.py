@@ -539,7 +539,7 @@ class SealedChannelLayer:
 
     def _require_dict(self, message: Any) -> None:
         if hasattr(type(self.inner), "require_valid_channel_name"):
-            assert isinstance(message, dict), "message is not a dict"  # noqa: S101
+            assert isinstance(message, dict), "message is not a dict"  # noqa: S101  # nosec B101
 
     # What is refused
 
