@@ -10,9 +10,14 @@ __all__ = [
     "Bytes",
     "Closed",
     "Gap",
+    "GroupText",
     "HandshakeDone",
     "HelloReceived",
+    "Joined",
+    "Left",
+    "Position",
     "SessionEvent",
+    "Stamped",
     "Text",
 ]
 
@@ -37,6 +42,19 @@ class Binding(NamedTuple):
     """Path and query as the request line has them: ASCII, percent-encoded."""
 
 
+class Position(NamedTuple):
+    """A place among the messages of a group with history: behind its ``n``-th message.
+
+    See ``docs/protocol.md``, *History*.
+    """
+
+    group: str
+    epoch: str
+    """16 lower-case hexadecimal digits; the messages of another epoch are others."""
+    n: int
+    """From 0 to 2^53 - 1."""
+
+
 class HandshakeDone(NamedTuple):
     """Server: the client has proved that it holds the key and is live."""
 
@@ -44,6 +62,8 @@ class HandshakeDone(NamedTuple):
     """What the client offers the application."""
     binding: Binding
     """Not compared with anything yet."""
+    resume: tuple[Position, ...] | None = None
+    """Up to where the client has group messages; ``None`` if it knows nothing of positions."""
 
 
 class Accepted(NamedTuple):
@@ -78,4 +98,50 @@ class Gap(NamedTuple):
     missed: int
 
 
-SessionEvent: TypeAlias = HelloReceived | HandshakeDone | Accepted | Text | Bytes | Closed | Gap
+class Joined(NamedTuple):
+    """Client: the connection was joined to a group with history; its messages have positions."""
+
+    id: int
+    """Names the membership: 1 to 2^32 - 1, never used twice in a connection."""
+    position: Position
+    """The messages behind it follow."""
+    recovered: bool
+    """Whether it is the position that this client offered, so that nothing is left out."""
+
+
+class Left(NamedTuple):
+    """Client: the membership ``id`` of ``group`` has ended; its position is of no use any more."""
+
+    id: int
+    group: str = ""
+    """Filled in by the session."""
+
+
+class GroupText(NamedTuple):
+    """Client: a text message to a group with history, whole."""
+
+    data: str
+    position: Position
+
+
+class Stamped(NamedTuple):
+    """Server: a text message to a group with history, to be sealed for one member."""
+
+    id: int
+    """That of the member's ``joined``."""
+    n: int
+    text: str
+
+
+SessionEvent: TypeAlias = (
+    HelloReceived
+    | HandshakeDone
+    | Accepted
+    | Text
+    | Bytes
+    | Closed
+    | Gap
+    | Joined
+    | Left
+    | GroupText
+)

@@ -14,6 +14,7 @@ from ..exceptions import InvalidFrame, MessageTooBig
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
     "FRAGMENT_SIZE",
+    "GROUP_HEADER_SIZE",
     "KID_SIZE",
     "KIND_MASK",
     "MAX_TRANSPORT_FRAME",
@@ -26,8 +27,10 @@ __all__ = [
     "fragments",
     "pad",
     "padme",
+    "parse_group",
     "parse_hello",
     "parse_reply",
+    "serialize_group",
     "serialize_hello",
     "serialize_reply",
     "unpad",
@@ -42,6 +45,7 @@ class FrameKind(IntEnum):
     TEXT = 0x10
     BINARY = 0x11
     CONTROL = 0x12
+    GROUP = 0x13
 
 
 MORE: Final = 0x80
@@ -64,6 +68,9 @@ then the page faults cost more than the encryption.
 """
 MAX_TRANSPORT_FRAME: Final = 1 + MAX_TRANSPORT_PLAINTEXT + 16
 DEFAULT_MAX_MESSAGE: Final = 1_048_576
+
+GROUP_HEADER_SIZE: Final = 12
+"""The bytes of a group message in front of its text: ``id(4) ‖ n(8)``."""
 
 _SHORT_PART: Final = 4096
 """Fragments are joined to this size at once: many short ones must not cost an object each."""
@@ -91,6 +98,17 @@ def parse_reply(frame: bytes) -> bytes:
     if frame[:1] != TYPE_BYTES[FrameKind.REPLY]:
         raise InvalidFrame
     return frame[1:]
+
+
+def serialize_group(joined: int, n: int, text: bytes) -> bytes:
+    """Return the plaintext of a group message: the id of its ``joined``, its position, its text."""
+    return b"".join((joined.to_bytes(4, "big"), n.to_bytes(8, "big"), text))
+
+
+def parse_group(message: bytes) -> tuple[int, int, bytes]:
+    """Undo :func:`serialize_group`; the reassembler has seen to the length."""
+    text = message[GROUP_HEADER_SIZE:]
+    return int.from_bytes(message[:4], "big"), int.from_bytes(message[4:12], "big"), text
 
 
 def padme(length: int) -> int:
@@ -134,7 +152,10 @@ def fragments(kind: FrameKind, message: bytes, *, padding: bool) -> Iterator[tup
 
 
 class Reassembler:
-    """Joins the fragments of one message at a time, up to ``max_message`` bytes."""
+    """Joins the fragments of one message at a time, up to ``max_message`` bytes.
+
+    The header of a group message does not count, and is whole in its first fragment.
+    """
 
     __slots__ = ("_kind", "_max_message", "_parts", "_size")
 
@@ -147,17 +168,22 @@ class Reassembler:
     def add(self, kind: FrameKind, plaintext: bytes, *, more: bool) -> bytes | None:
         """Return the message when this frame completes it, ``None`` when more follows.
 
-        Raises ``InvalidFrame`` for a frame of another kind than the message that has begun and for
-        a fragmented control message, ``MessageTooBig`` for a message over the limit.
+        Raises ``InvalidFrame`` for a frame of another kind than the message that has begun, for a
+        fragmented control message and for a group message without its header, ``MessageTooBig`` for
+        a message over the limit.
         """
-        begun = self._kind
+        begun, limit = self._kind, self._max_message
+        if kind is FrameKind.GROUP:
+            limit += GROUP_HEADER_SIZE
+            if begun is None and len(plaintext) < GROUP_HEADER_SIZE:
+                raise InvalidFrame
         if begun is None and not more:
-            if len(plaintext) > self._max_message and kind is not FrameKind.CONTROL:
+            if len(plaintext) > limit and kind is not FrameKind.CONTROL:
                 raise MessageTooBig
             return plaintext
         if (begun is not None and kind is not begun) or kind is FrameKind.CONTROL:
             raise InvalidFrame
-        if self._size + len(plaintext) > self._max_message:
+        if self._size + len(plaintext) > limit:
             raise MessageTooBig
         parts = self._parts
         if parts and len(parts[-1]) < _SHORT_PART:

@@ -6,17 +6,19 @@ was received and ``LocalError`` when it was to be sent. See ``docs/protocol.md``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 from ..crypto import jsontext
 from ..exceptions import InvalidFrame, LocalError
-from .events import Accepted, Binding, Closed, Gap, HandshakeDone
+from .events import Accepted, Binding, Closed, Gap, HandshakeDone, Joined, Left, Position
 from .frames import DEFAULT_MAX_MESSAGE
 
 __all__ = [
     "MAX_REASON",
+    "MAX_RESUME",
     "Control",
     "check_close",
     "decode_text",
@@ -29,13 +31,25 @@ __all__ = [
     "serialize_close",
     "serialize_gap",
     "serialize_hello_payload",
+    "serialize_joined",
+    "serialize_left",
     "serialize_reply_payload",
 ]
 
-Control = Accepted | Closed | Gap
+Control = Accepted | Closed | Gap | Joined | Left
 
 MAX_REASON: Final = 123
 """Bytes of UTF-8 that fit beside the code in a WebSocket close frame (RFC 6455, section 5.5)."""
+
+MAX_RESUME: Final = 64
+"""Groups for which a client may offer a position."""
+
+MAX_POSITION: Final = 2**53 - 1
+"""The last message of an epoch: the largest integer up to which JavaScript counts exactly."""
+
+MAX_ID: Final = 2**32 - 1
+
+_EPOCH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 def decode_text(data: bytes) -> str:
@@ -69,22 +83,28 @@ def parse_hello_payload(payload: bytes) -> int:
 
 
 def serialize_reply_payload(
-    subprotocols: Sequence[str], max_message: int, binding: Binding
+    subprotocols: Sequence[str],
+    max_message: int,
+    binding: Binding,
+    resume: Sequence[Position] | None = None,
 ) -> bytes:
     """Return the client's payload: what its application speaks, what it accepts, what it requested.
 
+    ``resume`` are the positions that it offers, ``None`` if it knows nothing of positions.
     Raises ``LocalError`` also for a ``target`` that no request line can have.
     """
     target = binding.target
     if not (target.startswith("/") and target.isascii()) or "#" in target:
         raise LocalError("the target is not an ASCII path and query")
-    members = {
+    members: dict[str, Any] = {
         "subprotocols": list(subprotocols),
         "max_message": max_message,
         "offered": list(binding.offered),
         "host": binding.host,
         "target": target,
     }
+    if resume is not None:
+        members["resume"] = [position._asdict() for position in resume]
     return _serialize(members, parse_reply_payload)
 
 
@@ -102,7 +122,32 @@ def parse_reply_payload(payload: bytes) -> tuple[HandshakeDone, int]:
     ):
         raise InvalidFrame
     binding = Binding(tuple(offered), host, target)
-    return HandshakeDone(tuple(subprotocols), binding), _max_message(members)
+    done = HandshakeDone(tuple(subprotocols), binding, _resume(members))
+    return done, _max_message(members)
+
+
+def _resume(members: dict[str, Any]) -> tuple[Position, ...] | None:
+    """Return the positions that the client offers, ``None`` where it knows nothing of them."""
+    if "resume" not in members:
+        return None
+    entries = members["resume"]
+    if not isinstance(entries, list) or len(entries) > MAX_RESUME:
+        raise InvalidFrame
+    if not all(isinstance(each, dict) for each in entries):
+        raise InvalidFrame
+    positions = tuple(map(_position, entries))
+    if len({position.group for position in positions}) < len(positions):
+        raise InvalidFrame
+    return positions
+
+
+def _position(members: dict[str, Any]) -> Position:
+    group, epoch, n = members.get("group"), members.get("epoch"), members.get("n")
+    if not (_is_name(group) and _is_text(epoch) and _EPOCH.fullmatch(epoch)):
+        raise InvalidFrame
+    if not _is_int(n) or not 0 <= n <= MAX_POSITION:
+        raise InvalidFrame
+    return Position(group, epoch, n)
 
 
 @lru_cache(maxsize=32)
@@ -138,6 +183,22 @@ def serialize_gap(group: str, missed: int) -> bytes:
     return _serialize({"type": "gap", "group": group, "missed": missed}, parse_control)
 
 
+def serialize_joined(joined: Joined) -> bytes:
+    """Return the control message of a membership of a group with history."""
+    members = {
+        "type": "joined",
+        "id": joined.id,
+        **joined.position._asdict(),
+        "recovered": joined.recovered,
+    }
+    return _serialize(members, parse_control)
+
+
+def serialize_left(joined: int) -> bytes:
+    """Return the control message of the end of the membership with the id ``joined``."""
+    return _serialize({"type": "left", "id": joined}, parse_control)
+
+
 def parse_control(plaintext: bytes) -> Control | None:
     """Return the event of a control message, ``None`` for a type that is not known."""
     members = _parse_object(plaintext)
@@ -154,6 +215,14 @@ def parse_control(plaintext: bytes) -> Control | None:
             group, missed = members.get("group"), members.get("missed")
             if _is_name(group) and _is_int(missed) and missed > 0:
                 return Gap(group, missed)
+        case "joined":
+            joined, recovered = members.get("id"), members.get("recovered")
+            if _is_id(joined) and isinstance(recovered, bool):
+                return Joined(joined, _position(members), recovered)
+        case "left":
+            left = members.get("id")
+            if _is_id(left):
+                return Left(left)
         case str():
             return None
     raise InvalidFrame
@@ -189,6 +258,10 @@ def _max_message(members: dict[str, Any]) -> int:
 
 def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return _is_int(value) and 1 <= value <= MAX_ID
 
 
 def _is_text(value: object) -> TypeGuard[str]:

@@ -13,14 +13,30 @@ from typing import Final, Literal
 from ..crypto.noise import NN_PSK0, NNHFS_PSK0, HandshakeState, Pattern
 from ..exceptions import InvalidFrame, LocalError, MessageTooBig, ProtocolError
 from ..protocol import messages
-from .events import Accepted, Binding, Bytes, Closed, Gap, HelloReceived, SessionEvent, Text
+from .events import (
+    Accepted,
+    Binding,
+    Bytes,
+    Closed,
+    Gap,
+    GroupText,
+    HelloReceived,
+    Joined,
+    Left,
+    Position,
+    SessionEvent,
+    Stamped,
+    Text,
+)
 from .frames import (
     DEFAULT_MAX_MESSAGE,
     FRAGMENT_SIZE,
     KID_SIZE,
     FrameKind,
+    parse_group,
     parse_hello,
     parse_reply,
+    serialize_group,
     serialize_hello,
     serialize_reply,
 )
@@ -35,7 +51,9 @@ _PATTERNS: Final[dict[SecureProfile, Pattern]] = {V2: NN_PSK0, V3: NNHFS_PSK0}
 _CONTROL_STEPS: Final[dict[type, Step]] = {
     Accepted: Step.ACCEPT,
     Closed: Step.CLOSE,
-    Gap: Step.GAP,
+    Gap: Step.GROUP,
+    Joined: Step.GROUP,
+    Left: Step.GROUP,
     type(None): Step.IGNORED,
 }
 
@@ -71,6 +89,8 @@ class SecureSession:
         self._padding = padding
         self._rekey_interval = rekey_interval
         self._offered: tuple[str, ...] = ()
+        self._positions: dict[int, Position] | None = None  # client: by id; None: it has none
+        self._last_id = 0
         self._hello: tuple[bytes, bytes] | None = None
         self._handshake: HandshakeState | None = None
         self._transport: Transport | None = None
@@ -99,18 +119,26 @@ class SecureSession:
         self._enter(self._may_send[Step.HELLO])
         return frame
 
-    def reply(self, psk: bytes, subprotocols: Sequence[str], binding: Binding) -> bytes:
+    def reply(
+        self,
+        psk: bytes,
+        subprotocols: Sequence[str],
+        binding: Binding,
+        resume: Sequence[Position] | None = None,
+    ) -> bytes:
         """Client: verify HELLO under ``psk`` (32) and return the REPLY frame.
 
-        ``subprotocols`` are those that the application may choose from, and ``binding`` is the
-        request that was made. Raises ``InvalidFrame``, and the session is over, when HELLO was not
-        made with this key; ``LocalError``, and the session goes on, when the arguments are wrong.
+        ``subprotocols`` are those that the application may choose from, ``binding`` is the request
+        that was made, and ``resume`` up to where this client has group messages; with ``None`` the
+        server tells it nothing of positions. Raises ``InvalidFrame``, and the session is over, when
+        HELLO was not made with this key; ``LocalError``, and the session goes on, when the
+        arguments are wrong.
         """
         if self._hello is None:
             raise LocalError(f"there is no HELLO to reply to in state {self._state.name}")
         kid, message = self._hello
         handshake = self._new_handshake(kid, psk, initiator=False)
-        payload = messages.serialize_reply_payload(subprotocols, self._max_message, binding)
+        payload = messages.serialize_reply_payload(subprotocols, self._max_message, binding, resume)
         try:
             self.peer_max_message = messages.parse_hello_payload(handshake.read_message(message))
         except ProtocolError:
@@ -118,6 +146,7 @@ class SecureSession:
             raise
         frame = serialize_reply(handshake.write_message(payload))
         self._offered = tuple(subprotocols)
+        self._positions = None if resume is None else {}
         self._start_transport(handshake)
         self._enter(self._may_send[Step.REPLY])
         return frame
@@ -163,27 +192,64 @@ class SecureSession:
             self._received(_CONTROL_STEPS[type(control)])
             if isinstance(control, Accepted) and control.subprotocol not in (None, *self._offered):
                 raise InvalidFrame
+            if isinstance(control, Joined):
+                self._on_joined(control)
+            if isinstance(control, Left):
+                return control._replace(group=self._on_left(control))
             return control
+        if kind is FrameKind.GROUP:
+            self._received(Step.GROUP)
+            return None if message is None else self._group_text(message)
         self._received(Step.DATA)
         if message is None:
             return None
         return Text(messages.decode_text(message)) if kind is FrameKind.TEXT else Bytes(message)
 
+    # Positions
+
+    def _on_joined(self, joined: Joined) -> None:
+        positions = self._positions
+        if positions is None or joined.id <= self._last_id:
+            raise InvalidFrame
+        if any(each.group == joined.position.group for each in positions.values()):
+            raise InvalidFrame
+        self._last_id = joined.id
+        positions[joined.id] = joined.position
+
+    def _on_left(self, left: Left) -> str:
+        position = None if self._positions is None else self._positions.pop(left.id, None)
+        if position is None:
+            raise InvalidFrame
+        return position.group
+
+    def _group_text(self, message: bytes) -> GroupText:
+        joined, n, text = parse_group(message)
+        position = None if self._positions is None else self._positions.get(joined)
+        if self._positions is None or position is None:
+            raise InvalidFrame
+        if not position.n < n <= messages.MAX_POSITION:
+            raise InvalidFrame
+        position = self._positions[joined] = position._replace(n=n)
+        return GroupText(messages.decode_text(text), position)
+
     # Sending
 
-    def seal(self, data: str | bytes) -> list[bytes]:
-        """Return the frames that carry a text or binary message, to be sent in this order.
+    def seal(self, data: str | bytes | Stamped) -> list[bytes]:
+        """Return the frames that carry a message, to be sent in this order.
 
         Raises ``MessageTooBig`` when the peer would not take it and ``LocalError`` when UTF-8
         cannot express it; then nothing has been sealed, and the session goes on.
         """
-        transport = self._transport_for(Step.DATA)
-        if isinstance(data, str):
-            kind, message = FrameKind.TEXT, messages.encode_text(data)
+        transport = self._transport_for(Step.GROUP if isinstance(data, Stamped) else Step.DATA)
+        text = data.text if isinstance(data, Stamped) else data
+        if isinstance(text, str):
+            kind, message = FrameKind.TEXT, messages.encode_text(text)
         else:
-            kind, message = FrameKind.BINARY, data
+            kind, message = FrameKind.BINARY, text
         if len(message) > self.peer_max_message:
             raise MessageTooBig
+        if isinstance(data, Stamped):
+            kind, message = FrameKind.GROUP, serialize_group(data.id, data.n, message)
         return transport.seal(kind, message)
 
     def seal_accept(self, subprotocol: str | None) -> list[bytes]:
@@ -200,7 +266,15 @@ class SecureSession:
 
     def seal_gap(self, group: str, missed: int) -> list[bytes]:
         """Server: return the frames that tell of ``missed`` lost messages to ``group``."""
-        return self._seal_control(Step.GAP, messages.serialize_gap(group, missed))
+        return self._seal_control(Step.GROUP, messages.serialize_gap(group, missed))
+
+    def seal_joined(self, joined: Joined) -> list[bytes]:
+        """Server: return the frames that tell of a membership of a group with history."""
+        return self._seal_control(Step.GROUP, messages.serialize_joined(joined))
+
+    def seal_left(self, joined: int) -> list[bytes]:
+        """Server: return the frames that tell of the end of the membership ``joined``."""
+        return self._seal_control(Step.GROUP, messages.serialize_left(joined))
 
     def _seal_control(self, step: Step, message: bytes) -> list[bytes]:
         transport = self._transport_for(step)

@@ -48,7 +48,8 @@ class Step(IntEnum):
     REPLY = auto()
     ACCEPT = auto()
     DATA = auto()
-    GAP = auto()
+    GROUP = auto()
+    """A gap, a ``joined``, a ``left``, or a message to a group with history."""
     CLOSE = auto()
     IGNORED = auto()
     """A control message of a type that this version does not know."""
@@ -73,7 +74,7 @@ TRANSITIONS: Final[Mapping[State, tuple[Steps, Steps]]] = {
     State.OPEN: (
         {
             Step.DATA: State.OPEN,
-            Step.GAP: State.OPEN,
+            Step.GROUP: State.OPEN,
             Step.CLOSE: State.SERVER_CLOSED,
             Step.IGNORED: State.OPEN,
         },
@@ -102,7 +103,7 @@ TRANSITIONS: Final[Mapping[State, tuple[Steps, Steps]]] = {
     State.CLIENT_CLOSED: (
         {
             Step.DATA: State.CLIENT_CLOSED,
-            Step.GAP: State.CLIENT_CLOSED,
+            Step.GROUP: State.CLIENT_CLOSED,
             Step.CLOSE: State.CLOSED,
             Step.IGNORED: State.CLIENT_CLOSED,
         },

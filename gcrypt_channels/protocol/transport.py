@@ -27,7 +27,7 @@ __all__ = ["REKEY_INTERVAL", "Transport"]
 REKEY_INTERVAL: Final = 65_536
 """Each direction gets a new key after this many frames."""
 
-_KINDS: Final = {int(kind): kind for kind in (FrameKind.TEXT, FrameKind.BINARY, FrameKind.CONTROL)}
+_KINDS: Final = {int(kind): kind for kind in FrameKind if kind >= FrameKind.TEXT}
 
 
 class Transport:

@@ -18,8 +18,10 @@ from gcrypt_channels.protocol.frames import (
     fragments,
     pad,
     padme,
+    parse_group,
     parse_hello,
     parse_reply,
+    serialize_group,
     serialize_hello,
     serialize_reply,
     unpad,
@@ -35,6 +37,7 @@ def test_the_first_bytes_are_those_of_the_protocol() -> None:
         "TEXT": 0x10,
         "BINARY": 0x11,
         "CONTROL": 0x12,
+        "GROUP": 0x13,
     }
     assert (MORE, PADDED) == (0x80, 0x40)
     assert b"".join(TYPE_BYTES) == bytes(range(256))
@@ -192,6 +195,31 @@ def test_the_limit_holds_for_one_frame_and_for_the_sum_of_fragments() -> None:
     reassembler.add(FrameKind.TEXT, b"123", more=True)
     with pytest.raises(MessageTooBig):
         reassembler.add(FrameKind.TEXT, b"4", more=False)
+
+
+def test_a_group_message_carries_its_id_and_its_position() -> None:
+    message = serialize_group(2**32 - 1, 2**53 - 1, b"text")
+    assert message == b"\xff\xff\xff\xff\0\x1f\xff\xff\xff\xff\xff\xfftext"
+    assert parse_group(message) == (2**32 - 1, 2**53 - 1, b"text")
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_group_message_has_its_header_whole_in_its_first_fragment(more: bool) -> None:
+    assert Reassembler(1).add(FrameKind.GROUP, bytes(12), more=False) == bytes(12)
+    with pytest.raises(InvalidFrame):
+        Reassembler(100).add(FrameKind.GROUP, bytes(11), more=more)
+
+
+def test_the_header_of_a_group_message_does_not_count() -> None:
+    assert Reassembler(3).add(FrameKind.GROUP, bytes(15), more=False) == bytes(15)
+    with pytest.raises(MessageTooBig):
+        Reassembler(3).add(FrameKind.GROUP, bytes(16), more=False)
+    reassembler = Reassembler(3)
+    assert reassembler.add(FrameKind.GROUP, bytes(13), more=True) is None
+    assert reassembler.add(FrameKind.GROUP, bytes(2), more=False) == bytes(15)
+    reassembler.add(FrameKind.GROUP, bytes(13), more=True)
+    with pytest.raises(MessageTooBig):
+        reassembler.add(FrameKind.GROUP, bytes(3), more=False)
 
 
 @given(st.lists(st.integers(0, 5000), max_size=20), st.integers(0, 5000))

@@ -9,9 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcrypt_channels.exceptions import InvalidFrame, LocalError
-from gcrypt_channels.protocol.events import Accepted, Binding, Closed, Gap, HandshakeDone
+from gcrypt_channels.protocol.events import (
+    Accepted,
+    Binding,
+    Closed,
+    Gap,
+    HandshakeDone,
+    Joined,
+    Left,
+    Position,
+)
 from gcrypt_channels.protocol.messages import (
     MAX_REASON,
+    MAX_RESUME,
     check_close,
     decode_text,
     encode_text,
@@ -23,6 +33,8 @@ from gcrypt_channels.protocol.messages import (
     serialize_close,
     serialize_gap,
     serialize_hello_payload,
+    serialize_joined,
+    serialize_left,
     serialize_reply_payload,
 )
 
@@ -60,6 +72,91 @@ def test_a_reply_without_a_member_of_its_binding_is_refused(missing: str) -> Non
 def test_the_server_takes_any_target_that_is_text(target: str) -> None:
     done, _ = parse_reply_payload(json.dumps({**BOUND, "target": target}).encode())
     assert done.binding.target == target  # it is compared with the request, and then it differs
+
+
+EPOCHS = st.binary(min_size=8, max_size=8).map(bytes.hex)
+POSITIONS = st.builds(Position, NAMES, EPOCHS, st.integers(0, 2**53 - 1))
+
+
+@given(st.lists(POSITIONS, max_size=MAX_RESUME, unique_by=lambda each: each.group))
+def test_reply_carries_the_positions_of_a_client_that_knows_them(positions: list[Position]) -> None:
+    payload = serialize_reply_payload((), 1, BINDING, positions)
+    assert parse_reply_payload(payload)[0].resume == tuple(positions)
+
+
+def test_a_client_without_positions_is_told_from_one_that_knows_nothing_of_them() -> None:
+    assert parse_reply_payload(serialize_reply_payload((), 1, BINDING))[0].resume is None
+    assert parse_reply_payload(serialize_reply_payload((), 1, BINDING, ()))[0].resume == ()
+
+
+ENTRY: dict[str, Any] = {"group": "room", "epoch": "00112233445566ff", "n": 1}
+
+
+@pytest.mark.parametrize(
+    "resume",
+    [
+        None,
+        {},
+        "room",
+        ["room"],
+        [ENTRY, ENTRY],
+        [{**ENTRY, "group": str(number)} for number in range(MAX_RESUME + 1)],
+        *([{key: value for key, value in ENTRY.items() if key != name}] for name in ENTRY),
+        *([{**ENTRY, "group": group}] for group in ("", None, 1, "\ud800")),
+        *([{**ENTRY, "n": n}] for n in (-1, 2**53, 1.0, "1", None, True)),
+        *(
+            [{**ENTRY, "epoch": epoch}]
+            for epoch in (
+                "",
+                "00112233445566FF",
+                "00112233445566f",
+                "00112233445566fff",
+                " 0112233445566ff",
+                "00112233445566ff\n",
+                "\u0660" * 16,
+                None,
+                1,
+            )
+        ),
+    ],
+)
+def test_positions_that_no_client_offers_are_refused(resume: object) -> None:
+    parse_reply_payload(json.dumps({**BOUND, "resume": [{**ENTRY, "more": 1}]}).encode())
+    with pytest.raises(InvalidFrame):
+        parse_reply_payload(json.dumps({**BOUND, "resume": resume}).encode())
+
+
+def test_the_largest_resume_fits_into_a_noise_message() -> None:
+    positions = [Position(f"{number:->100}", "f" * 16, 2**53 - 1) for number in range(MAX_RESUME)]
+    assert len(serialize_reply_payload((), 1, BINDING, positions)) < 65_535 - 2_500
+
+
+@given(st.builds(Joined, st.integers(1, 2**32 - 1), POSITIONS, st.booleans()))
+def test_joined_and_left_come_back(joined: Joined) -> None:
+    assert parse_control(serialize_joined(joined)) == joined
+    assert parse_control(serialize_left(joined.id)) == Left(joined.id)
+
+
+JOINED: dict[str, Any] = {"type": "joined", "id": 1, **ENTRY, "recovered": True}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        *({key: value for key, value in JOINED.items() if key != name} for name in JOINED),
+        *({**JOINED, "id": joined} for joined in (0, -1, 2**32, 1.0, "1", True, None)),
+        *({**JOINED, "recovered": recovered} for recovered in (0, 1, None, "true")),
+        {**JOINED, "group": ""},
+        {**JOINED, "epoch": "0" * 15},
+        {**JOINED, "n": -1},
+        *({"type": "left", "id": joined} for joined in (0, 2**32, None, True, "1")),
+        {"type": "left"},
+    ],
+)
+def test_another_joined_or_left_is_refused(members: dict[str, Any]) -> None:
+    assert parse_control(json.dumps(JOINED).encode())
+    with pytest.raises(InvalidFrame):
+        parse_control(json.dumps(members).encode())
 
 
 @given(st.none() | NAMES)
@@ -114,6 +211,14 @@ def test_the_bytes_are_those_of_the_protocol() -> None:
     assert serialize_accept(None) == b'{"type":"accept","subprotocol":null}'
     assert serialize_close(4401, "ü") == '{"type":"close","code":4401,"reason":"ü"}'.encode()
     assert serialize_gap("room", 2) == b'{"type":"gap","group":"room","missed":2}'
+    position = Position("room", "00112233445566ff", 7)
+    assert serialize_joined(Joined(1, position, True)) == (
+        b'{"type":"joined","id":1,"group":"room","epoch":"00112233445566ff","n":7,"recovered":true}'
+    )
+    assert serialize_left(1) == b'{"type":"left","id":1}'
+    assert serialize_reply_payload([], 5, Binding((), "h", "/"), [position]).endswith(
+        b'"resume":[{"group":"room","epoch":"00112233445566ff","n":7}]}'
+    )
 
 
 def test_what_is_missing_has_a_default_and_what_is_unknown_is_ignored() -> None:
@@ -196,6 +301,9 @@ def test_what_a_peer_would_refuse_is_not_serialized() -> None:
         lambda: serialize_accept("\ud800"),
         lambda: serialize_gap("", 1),
         lambda: serialize_gap("room", 0),
+        lambda: serialize_left(0),
+        lambda: serialize_joined(Joined(1, Position("", "0" * 16, 0), False)),
+        lambda: serialize_reply_payload([], 1, BINDING, [Position("room", "0", 0)]),
     ]
     for attempt in attempts:
         with pytest.raises(LocalError):

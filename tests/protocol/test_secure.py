@@ -13,10 +13,16 @@ from gcrypt_channels.protocol.events import (
     Bytes,
     Closed,
     Gap,
+    GroupText,
     HandshakeDone,
     HelloReceived,
+    Joined,
+    Left,
+    Position,
+    Stamped,
     Text,
 )
+from gcrypt_channels.protocol.frames import FrameKind
 from gcrypt_channels.protocol.profiles import V2, V3, SecureProfile
 from gcrypt_channels.protocol.secure import SecureSession
 from gcrypt_channels.protocol.states import State
@@ -533,3 +539,124 @@ def test_a_repr_tells_role_and_state_alone(profile: SecureProfile) -> None:
     server, client = opened(profile)
     assert repr(server) == "<SecureSession server OPEN>"
     assert repr(client) == "<SecureSession client OPEN>"
+
+
+# Positions
+
+EPOCH = "00112233445566ff"
+
+
+def joined(number: int, group: str, n: int) -> Joined:
+    return Joined(number, Position(group, EPOCH, n), recovered=False)
+
+
+def positioned(profile: SecureProfile, *, max_message: int = 1_048_576) -> Pair:
+    """A pair whose client knows of positions, after the accept."""
+    server = SecureSession(profile, role="server")
+    client = SecureSession(profile, role="client", max_message=max_message)
+    client.receive(server.hello(KID, PSK))
+    server.receive(client.reply(PSK, (), BINDING, [Position("room", EPOCH, 3)]))
+    client.receive(only(server.seal_accept(None)))
+    return server, client
+
+
+@each_profile
+def test_group_messages_carry_their_group_and_position(profile: SecureProfile) -> None:
+    server, client = positioned(profile)
+    for joining in (joined(1, "room", 3), joined(5, "hall", 0)):
+        assert client.receive(only(server.seal_joined(joining))) == joining
+    for number, group, n in ((1, "room", 4), (5, "hall", 2), (1, "room", 2**53 - 1)):
+        received = client.receive(only(server.seal(Stamped(number, n, "text"))))
+        assert received == GroupText("text", Position(group, EPOCH, n))
+    assert client.receive(only(server.seal_left(1))) == Left(1, "room")
+    client.receive(only(server.seal_joined(joined(6, "room", 0))))
+    assert client.receive(only(server.seal(Stamped(6, 1, "")))) == GroupText(
+        "", Position("room", EPOCH, 1)
+    )
+
+
+@each_profile
+def test_a_long_group_message_counts_without_its_header(profile: SecureProfile) -> None:
+    server, client = positioned(profile, max_message=300_000)
+    client.receive(only(server.seal_joined(joined(1, "room", 0))))
+    *parts, last = server.seal(Stamped(1, 1, "x" * 300_000))
+    assert parts
+    assert [client.receive(part) for part in parts] == [None] * len(parts)
+    assert client.receive(last) == GroupText("x" * 300_000, Position("room", EPOCH, 1))
+    with pytest.raises(MessageTooBig):
+        server.seal(Stamped(1, 2, "x" * 300_001))
+
+
+Wrong = Callable[[SecureSession], list[bytes]]
+
+
+@each_profile
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(lambda server: server.seal(Stamped(2, 9, "x")), id="an id of nobody"),
+        pytest.param(lambda server: server.seal(Stamped(1, 3, "x")), id="an n that was joined at"),
+        pytest.param(lambda server: server.seal(Stamped(1, 2**53, "x")), id="an n that is none"),
+        pytest.param(lambda server: server.seal_joined(joined(1, "hall", 0)), id="an id again"),
+        pytest.param(lambda server: server.seal_joined(joined(2, "room", 0)), id="a group again"),
+        pytest.param(lambda server: server.seal_left(2), id="nothing is left"),
+        pytest.param(
+            lambda server: [*server.seal(Stamped(1, 5, "x")), *server.seal(Stamped(1, 5, "x"))],
+            id="an n again",
+        ),
+        pytest.param(
+            lambda server: [*server.seal_left(1), *server.seal(Stamped(1, 5, "x"))],
+            id="a group that was left",
+        ),
+        pytest.param(
+            lambda server: [*server.seal_left(1), *server.seal_joined(joined(1, "room", 0))],
+            id="an id that was left",
+        ),
+    ],
+)
+def test_a_position_out_of_turn_ends_the_session(profile: SecureProfile, wrong: Wrong) -> None:
+    server, client = positioned(profile)
+    client.receive(only(server.seal_joined(joined(1, "room", 3))))
+    *before, frame = wrong(server)
+    for each in before:
+        client.receive(each)
+    assert_over(client, frame=frame)
+
+
+@each_profile
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda server: server.seal_joined(joined(1, "room", 3)),
+        lambda server: server.seal_left(1),
+        lambda server: server.seal(Stamped(1, 1, "x")),
+    ],
+)
+def test_a_client_that_offered_no_positions_takes_none(
+    profile: SecureProfile, wrong: Wrong
+) -> None:
+    server, client = opened(profile)
+    assert_over(client, frame=only(wrong(server)))
+
+
+@each_profile
+def test_a_client_sends_no_positions(profile: SecureProfile) -> None:
+    server, client = positioned(profile)
+    with pytest.raises(LocalError):
+        client.seal(Stamped(1, 1, "x"))
+    transport = client._transport
+    assert transport is not None
+    assert_over(server, frame=only(transport.seal(FrameKind.GROUP, bytes(12))))
+
+
+@each_profile
+def test_positions_wait_for_the_accept(profile: SecureProfile) -> None:
+    server, _ = ready(profile)
+    attempts: list[Callable[[], object]] = [
+        lambda: server.seal_joined(joined(1, "room", 0)),
+        lambda: server.seal_left(1),
+        lambda: server.seal(Stamped(1, 1, "x")),
+    ]
+    for attempt in attempts:
+        with pytest.raises(LocalError):
+            attempt()

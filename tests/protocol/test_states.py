@@ -46,10 +46,10 @@ def test_a_client_may_send_data_only_after_it_saw_the_accept() -> None:
         if state not in accepted:
             assert Step.DATA not in client
             assert Step.DATA not in server
-            assert Step.GAP not in server
+            assert Step.GROUP not in server
 
 
-@pytest.mark.parametrize("step", [Step.HELLO, Step.ACCEPT, Step.GAP])
+@pytest.mark.parametrize("step", [Step.HELLO, Step.ACCEPT, Step.GROUP])
 def test_some_steps_are_the_servers_alone(step: Step) -> None:
     assert all(step not in client for _, client in TRANSITIONS.values())
 
