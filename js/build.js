@@ -12,7 +12,7 @@ const SOURCE = new URL("js/src/", ROOT);
 const SHIPPED = new URL("gcrypt_channels/static/gcrypt_channels/", ROOT);
 const DECLARATIONS = new URL("build/types/", ROOT); // tsconfig.json's outDir
 
-const BANNER = "/*! gcrypt_channels: docs/javascript.md; MIT. Built from js/src by js/build.js. */";
+const BANNER = "/*! gcrypt_channels, MIT; built from js/src */";
 
 /**
  * The module and its source map.

@@ -19,7 +19,7 @@ from ..exceptions import ConnectionClosed, LocalError, NoProfile, NoSessionKey, 
 from ..outbox import Outbox, Outgoing
 from ..protocol import events
 from ..protocol.classic import ClassicSession
-from ..protocol.messages import check_close
+from ..protocol.messages import MAX_RESUME, check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
 from .key import KeySource, ask
@@ -29,6 +29,7 @@ __all__ = ["ClientConnection"]
 logger = logging.getLogger(__name__)
 
 GapHandler = Callable[[str, int], None]
+JoinedHandler = Callable[[str, bool], None]
 
 
 class ClientConnection:
@@ -48,12 +49,17 @@ class ClientConnection:
         session: SecureSession | ClassicSession,
         *,
         on_gap: GapHandler | None = None,
+        on_joined: JoinedHandler | None = None,
+        resume: Sequence[events.Position] | None = None,
     ) -> None:
         self.profile: Profile = session.profile
         self.subprotocol: str | None = None
         self._socket = socket
         self._session = session
         self._on_gap = on_gap
+        self._on_joined = on_joined
+        self._resume = None if resume is None else tuple(resume)[-MAX_RESUME:]
+        self._positions = {each.group: each for each in self._resume or ()}
         self._outbox = Outbox(socket.send, seal=session.seal)
         self._end: events.Closed | None = None
         self._authentic = False
@@ -61,6 +67,14 @@ class ClientConnection:
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.profile} {'open' if self._end is None else 'closed'}>"
+
+    @property
+    def positions(self) -> tuple[events.Position, ...]:
+        """Up to where this client has the messages of each group with history.
+
+        Those heard of last are at the end. The next connection takes them as ``resume``.
+        """
+        return tuple(self._positions.values())
 
     # Messages
 
@@ -98,6 +112,15 @@ class ClientConnection:
                 raise
             if isinstance(event, events.Text | events.Bytes):
                 return event.data
+            if isinstance(event, events.GroupText):
+                self._move_to(event.position)
+                return event.data
+            if isinstance(event, events.Joined):
+                self._move_to(event.position)
+                if self._on_joined is not None:
+                    self._on_joined(event.position.group, event.recovered)
+            if isinstance(event, events.Left):
+                self._positions.pop(event.group, None)
             if isinstance(event, events.Gap):
                 self._report_gap(event)
 
@@ -176,7 +199,7 @@ class ClientConnection:
             )
         named: SessionKey = key  # not its psk: an error report prints local variables
         self._has_keys = True
-        await self._write(lambda: [session.reply(named.psk, subprotocols, binding)])
+        await self._write(lambda: [session.reply(named.psk, subprotocols, binding, self._resume)])
         event: events.SessionEvent | None = None
         while not isinstance(event, events.Accepted):
             event = await self._next_event()
@@ -264,6 +287,10 @@ class ClientConnection:
             await self._close_socket(event.code)
             raise self._closed()
         return event
+
+    def _move_to(self, position: events.Position) -> None:
+        self._positions.pop(position.group, None)
+        self._positions[position.group] = position
 
     def _report_gap(self, gap: events.Gap) -> None:
         if self._on_gap is None:

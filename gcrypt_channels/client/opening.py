@@ -23,7 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from ..crypto.psk import SessionKey
 from ..exceptions import HandshakeTimeout, NoProfile, ProtocolError
 from ..protocol.classic import ClassicSession, max_frame_size
-from ..protocol.events import Binding
+from ..protocol.events import Binding, Position
 from ..protocol.frames import DEFAULT_MAX_MESSAGE, MAX_TRANSPORT_FRAME
 from ..protocol.profiles import (
     PROFILES,
@@ -34,7 +34,7 @@ from ..protocol.profiles import (
     secure_profiles,
 )
 from ..protocol.secure import SecureSession
-from .connection import ClientConnection, GapHandler
+from .connection import ClientConnection, GapHandler, JoinedHandler
 from .key import KeySource, ask, parse_key
 
 __all__ = ["connect"]
@@ -61,6 +61,8 @@ async def connect(
     subprotocols: Sequence[str] = (),
     key_source: KeySource | None = None,
     on_gap: GapHandler | None = None,
+    resume: Sequence[Position] | None = None,
+    on_joined: JoinedHandler | None = None,
     max_message: int = DEFAULT_MAX_MESSAGE,
     padding: bool = False,
     open_timeout: float | None = 10,
@@ -89,6 +91,11 @@ async def connect(
             ticket, ``ticket``. It is called for the key where ``kid`` and ``psk`` are not given,
             and once for a fresh one when the server names another ``kid``, but for a ticket's.
         on_gap: called with a group and the number of its messages that were lost.
+        resume: the ``positions`` of an earlier connection, or ``()``: groups with history then have
+            positions, and what came after these is sent again. The last 64 are offered; not with
+            ``gcrypt.v1``. By default this client has no positions.
+        on_joined: called with the name of a group with history that the application has joined, and
+            whether everything follows that came after the position that was offered.
         max_message: the largest message accepted, in bytes.
         padding: hide the sizes of what is sent; not with ``gcrypt.v1``.
         open_timeout: seconds for ``key_source``, again to reach the server, and again to be
@@ -164,7 +171,9 @@ async def connect(
             max_message=max_message,
             padding=padding,
         )
-        connection = ClientConnection(socket, session, on_gap=on_gap)
+        connection = ClientConnection(
+            socket, session, on_gap=on_gap, on_joined=on_joined, resume=resume
+        )
         try:
             accepted = connection.handshake(
                 key, key_source, subprotocols, _binding(offered, address)

@@ -3,24 +3,20 @@
 /** @import { ErrorCode } from "./types.d.ts" */
 
 /**
- * What each code says to people. The key endpoint gives the sentence of `csrf`.
+ * What a code says to people, where the server's log does not say more. The key endpoint gives the
+ * sentence of `csrf`.
  *
  * @type {Partial<Record<ErrorCode, string>>}
  */
 const MESSAGES = {
   "insecure-context": "WebCrypto needs https, or localhost",
-  unsupported: "needs WebSocket, X25519 and a known profile; gcrypt.v3 needs ML-KEM-768",
+  unsupported: "no X25519, ML-KEM-768 or WebSocket",
   unauthorized: "no session key: log in",
-  "key-unavailable": "keyUrl gave no key: see the server's log",
-  "key-mismatch": "the server has another key: reload",
-  "connection-failed": "ended before open: see the server's log",
-  rejected: "the application refused",
-  timeout: "no open within handshakeTimeout",
-  aborted: "close() was called before open",
-  "invalid-frame": "a frame is not valid: see the server's log",
-  "message-too-big": "over maxMessage, or the server's limit",
-  "not-json": "not JSON: use sendJSON()",
-  "decryption-failed": "another passphrase, or altered",
+  "key-mismatch": "reload the page",
+  aborted: "closed before open",
+  "message-too-big": "over maxMessage",
+  "not-json": "no JSON: use sendJSON()",
+  "decryption-failed": "another passphrase, or changed",
 };
 
 /** What failed, by a stable `code`. It holds no key, no plaintext and no underlying error. */
@@ -29,7 +25,7 @@ export class GcryptError extends Error {
    * @param {ErrorCode} code
    * @param {string} [message] the server's, where the code has no sentence of its own
    */
-  constructor(code, message = MESSAGES[code]) {
+  constructor(code, message = MESSAGES[code] ?? `${code}: see the server's log`) {
     super(message);
     this.name = "GcryptError";
     /** @readonly @type {ErrorCode} */

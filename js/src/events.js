@@ -25,5 +25,7 @@ const withMembers = (Base) =>
 
 export const OwnEvent = withMembers(Event);
 
+export const OwnMessageEvent = withMembers(MessageEvent);
+
 /** A `CloseEvent` where the runtime has that class. */
 export const OwnCloseEvent = withMembers(globalThis.CloseEvent ?? Event);

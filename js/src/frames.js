@@ -14,6 +14,7 @@ export const REPLY = 0x02;
 export const TEXT = 0x10;
 export const BINARY = 0x11;
 export const CONTROL = 0x12;
+export const GROUP = 0x13;
 export const KIND_MASK = 0x3f;
 
 // The high two bits are flags.
@@ -27,6 +28,7 @@ export const KIND_NAMES = {
   [TEXT]: "TEXT",
   [BINARY]: "BINARY",
   [CONTROL]: "CONTROL",
+  [GROUP]: "GROUP",
 };
 
 /** A frame holds at most so many bytes of plaintext. */
@@ -43,6 +45,12 @@ export const DEFAULT_MAX_MESSAGE = 1048576;
 
 /** A close's reason has at most so many bytes of UTF-8. */
 export const MAX_REASON = 123;
+
+/** A GROUP message begins with `id(4) ‖ n(8)`. */
+export const GROUP_HEADER = 12;
+
+/** REPLY names at most so many positions. */
+export const MAX_RESUME = 64;
 
 const PADDING_MARK = 0x80;
 

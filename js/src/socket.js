@@ -1,19 +1,21 @@
 // `EncryptedWebSocket`: the interface of a WebSocket, whose messages are sealed and opened.
 
 /**
- * @import { Bytes, End, Handler, Keys, SecureKey, Settings } from "./internal.d.ts"
- * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Profile, SecureProfile, SocketBase } from "./types.d.ts"
+ * @import { Bytes, End, Keys, SecureKey, Settings } from "./internal.d.ts"
+ * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Position, Profile, SecureProfile, SocketBase } from "./types.d.ts"
  */
 
 import { concat, fromUtf8, isText, join, toHex, toJSON, toUtf8 } from "./bytes.js";
 import { textCipher } from "./classic.js";
 import { fail, GcryptError, requireValid } from "./errors.js";
-import { OwnCloseEvent, OwnEvent } from "./events.js";
+import { OwnCloseEvent, OwnEvent, OwnMessageEvent } from "./events.js";
 import {
   BINARY,
   CONTROL,
   DEFAULT_MAX_MESSAGE,
   FRAME_OVERHEAD,
+  GROUP,
+  GROUP_HEADER,
   HELLO,
   isCloseCode,
   isPositive,
@@ -21,6 +23,7 @@ import {
   KIND_NAMES,
   MAX_FRAGMENT,
   MAX_REASON,
+  MAX_RESUME,
   MORE,
   PADDED,
   pad,
@@ -30,6 +33,7 @@ import {
   TEXT,
   unpad,
 } from "./frames.js";
+import { HandlerTarget } from "./handlers.js";
 import { forget, renew, SESSION, sessionKey, TOO_LONG, V1, V2, V3 } from "./keys.js";
 import { hasMlKem } from "./mlkem.js";
 import { respond } from "./noise.js";
@@ -50,8 +54,6 @@ const NativeWebSocket = globalThis.WebSocket;
 const KEY_URL = "/gcrypt/key/";
 const HANDSHAKE_TIMEOUT = 20000; // milliseconds
 
-const EVENTS = /** @type {const} */ (["open", "message", "error", "close", "gap", "frame"]);
-
 /**
  * The close codes of failures. The others are 1006.
  *
@@ -67,10 +69,9 @@ const CLOSE_CODES = {
 };
 
 // readyState
-const CONNECTING = 0;
-const OPEN = 1;
-const CLOSING = 2;
-const CLOSED = 3;
+/** @internal */
+export const STATES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
+const { CONNECTING, OPEN, CLOSING, CLOSED } = STATES;
 
 /** Opens and seals nothing: before there are keys, and when they have been dropped. */
 const refuse = async () => fail("invalid-frame");
@@ -125,10 +126,11 @@ const isPageCode = (code) => code === 1000 || (code >= 3000 && code < 5000);
 const isSecure = (profile) => profile === V3 || profile === V2;
 
 /**
+ * @internal
  * @param {Bytes | Blob} content
  * @returns {number} bytes
  */
-const sizeOf = (content) => (content instanceof Uint8Array ? content.length : content.size);
+export const sizeOf = (content) => (content instanceof Uint8Array ? content.length : content.size);
 
 /**
  * @param {Bytes | Blob} content
@@ -138,14 +140,14 @@ const readBytes = async (content) =>
   content instanceof Uint8Array ? content : new Uint8Array(await content.arrayBuffer());
 
 /** A `WebSocket` whose messages are encrypted. */
-export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) {
+export class EncryptedWebSocket extends /** @type {SocketBase} */ (
+  /** @type {unknown} */ (HandlerTarget)
+) {
   #state = CONNECTING;
   /** The application's subprotocol that the server chose. */
   #protocol = "";
   /** @type {BinaryType} */
   #binaryType = "blob";
-  /** The `on…` handlers, by type of event. @type {Map<string, Handler>} */
-  #handlers = new Map();
   /** @type {string} */
   #url;
   /** The application's subprotocols. @type {string[]} */
@@ -173,6 +175,15 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   /** Their kind; 0 when no message has begun. */
   #fragmentsKind = 0;
 
+  // History: without the option `resume` there are no positions.
+  /** By group, those heard of last at the end. @type {Map<string, Position>} */
+  #positions = new Map();
+  /** The groups that the connection is joined to, by id. @type {Map<number, string>} */
+  #joined = new Map();
+  #lastId = 0;
+  /** The position of the message that is arriving, if it has one. @type {Position | undefined} */
+  #position;
+
   // Frames are opened and sealed side by side, and taken in their order: each direction is a queue.
   #inbound = Promise.resolve();
   #outbound = Promise.resolve();
@@ -185,38 +196,16 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   /** Seals a plaintext into a frame. @type {(type: number, plaintext: Bytes | Promise<Bytes>) => Promise<Bytes | string>} */
   #seal = refuse;
 
-  /** Whether a listener for errors was ever added; without one, the console gets the error. */
-  #hasErrorListener = false;
-
   /** Why the connection ends. The first cause counts. @type {End | undefined} */
   #end;
   /** Whether a sealed close was sent or opened. */
   #closeSealed = false;
 
   static {
-    const { prototype } = EncryptedWebSocket;
-    const { addEventListener } = prototype;
-    /** @this {EncryptedWebSocket} */
-    prototype.addEventListener = function (/** @type {any[]} */ ...args) {
-      this.#hasErrorListener ||= args[0] === "error";
-      Reflect.apply(addEventListener, this, args);
-    };
-    for (const type of EVENTS) {
-      Object.defineProperty(prototype, `on${type}`, {
-        configurable: true,
-        /** @this {EncryptedWebSocket} */
-        get() {
-          return this.#handlers.get(type)?.value ?? null;
-        },
-        /** @this {EncryptedWebSocket} */
-        set(value) {
-          this.#setHandler(type, value);
-        },
-      });
-    }
+    HandlerTarget.addHandlers(EncryptedWebSocket);
     // The build shortens names.
     Object.defineProperty(EncryptedWebSocket, "name", { value: "EncryptedWebSocket" });
-    dressAsInterface(EncryptedWebSocket, "WebSocket", { CONNECTING, OPEN, CLOSING, CLOSED });
+    dressAsInterface(EncryptedWebSocket, "WebSocket", STATES);
   }
 
   // Opening
@@ -245,6 +234,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const keyUrlFromCode = options.keyUrl !== undefined;
     const key = options.keySource ?? options.key;
     this.#settings = { ...options, key, profiles, keyUrl, keyUrlFromCode, maxMessage, WebSocket };
+    for (const position of options.resume?.slice(-MAX_RESUME) ?? []) this.#moveTo(position);
     this.#protocols = toStrings(protocols);
     this.#url = parseUrl(`${url}`);
     checkProtocols(this.#protocols);
@@ -363,7 +353,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    * @param {CryptoKeyPair} ephemeral
    */
   async #reply(hello, key, ephemeral) {
-    const { keyUrl, maxMessage } = this.#settings;
+    const { keyUrl, maxMessage, resume } = this.#settings;
     const kid = toHex(hello.subarray(1, 9));
     if (kid !== key.kid) {
       // The site has rotated its passphrase, or the visitor has logged in anew.
@@ -375,7 +365,12 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const { hostname, pathname, search } = new URL(this.#url);
     const request = { offered: this.#offered, host: hostname, target: pathname + search };
     const payload = toUtf8(
-      toJSON({ subprotocols: this.#protocols, max_message: maxMessage, ...request }),
+      toJSON({
+        subprotocols: this.#protocols,
+        max_message: maxMessage,
+        ...request,
+        resume: resume && this.positions,
+      }),
     );
     const { opened, reply, receiving, sending } = await respond(
       /** @type {SecureProfile} */ (this.#profile),
@@ -436,6 +431,11 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   /** @returns {string} always empty */
   get extensions() {
     return "";
+  }
+
+  /** @returns {Position[]} of groups with history, for the option `resume` of the next socket */
+  get positions() {
+    return [...this.#positions.values()];
   }
 
   /** @returns {BinaryType} the form in which bytes are delivered */
@@ -511,33 +511,6 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     this.#state = CLOSING;
     if (this.profile === V1) this.#closeBehind(number, text);
     else this.#sealClose({ code: number ?? 1000, reason: text, wasClean: true });
-  }
-
-  /**
-   * A handler is a listener, in the place where it was set first.
-   *
-   * @param {string} type
-   * @param {unknown} value
-   */
-  #setHandler(type, value) {
-    const handler = this.#handlers.get(type);
-    if (Object(value) !== value) {
-      // Whatever is no object means: none.
-      if (handler) this.removeEventListener(/** @type {any} */ (type), handler.listener);
-      this.#handlers.delete(type);
-    } else if (handler) {
-      handler.value = value;
-    } else {
-      /** @type {Handler} */
-      const added = {
-        value,
-        listener: (event) => {
-          if (typeof added.value === "function") added.value.call(this, event);
-        },
-      };
-      this.#handlers.set(type, added);
-      this.addEventListener(/** @type {any} */ (type), added.listener);
-    }
   }
 
   // Outbound
@@ -617,7 +590,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     const type = typeof frame === "string" ? TEXT : frame[0];
     const kind = type & KIND_MASK;
     const more = type & MORE;
-    const plaintext = type & PADDED ? unpad(opened) : opened;
+    let plaintext = type & PADDED ? unpad(opened) : opened;
     this.#inspect("inbound", kind, frame, plaintext);
     const begun = this.#fragmentsKind;
     if (kind === CONTROL && !more && !begun) {
@@ -625,8 +598,12 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
       return;
     }
     requireValid(this.#state === OPEN);
-    requireValid(kind === TEXT || kind === BINARY);
+    requireValid(kind === TEXT || kind === BINARY || kind === GROUP);
     requireValid(!begun || kind === begun);
+    if (kind === GROUP && !begun) {
+      this.#position = this.#readPosition(plaintext);
+      plaintext = plaintext.subarray(GROUP_HEADER);
+    }
     this.#fragmentsSize += plaintext.length;
     if (this.#fragmentsSize > this.#settings.maxMessage) fail("message-too-big");
     if (plaintext.length) this.#fragments.push(plaintext); // else any number would fit
@@ -645,10 +622,63 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
   #message(kind, bytes) {
     /** @type {string | Blob | ArrayBuffer} */
     let data;
-    if (kind === TEXT) data = fromUtf8(bytes);
+    if (kind !== BINARY) data = fromUtf8(bytes);
     else if (this.#binaryType === "blob") data = new Blob([bytes]);
     else data = bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
-    this.dispatchEvent(new MessageEvent("message", { data, origin: new URL(this.#url).origin }));
+    const { origin } = new URL(this.#url);
+    let members = {};
+    if (kind === GROUP) {
+      const position = /** @type {Position} */ (this.#position);
+      this.#moveTo(position);
+      members = { group: position.group, position: position.n };
+    }
+    this.dispatchEvent(new OwnMessageEvent("message", { data, origin, ...members }));
+  }
+
+  /** @param {Position} position the last one heard of in its group */
+  #moveTo({ group, epoch, n }) {
+    this.#positions.delete(group);
+    this.#positions.set(group, { group, epoch, n });
+  }
+
+  /**
+   * The position of a GROUP message, which begins with it.
+   *
+   * @param {Bytes} plaintext
+   * @returns {Position}
+   */
+  #readPosition(plaintext) {
+    requireValid(plaintext.length >= GROUP_HEADER);
+    const view = new DataView(plaintext.buffer, plaintext.byteOffset);
+    const position = this.#positions.get(this.#joined.get(view.getUint32(0)) ?? "");
+    const n = Number(view.getBigUint64(4));
+    requireValid(position && Number.isSafeInteger(n) && n > position.n);
+    return { ...position, n };
+  }
+
+  /**
+   * The connection was joined to a group with history.
+   *
+   * @param {Record<string, unknown>} message
+   */
+  #join({ id, group, epoch, n, recovered }) {
+    requireValid(isPositive(id) && id > this.#lastId && id < 2 ** 32);
+    requireValid(isText(group) && group && ![...this.#joined.values()].includes(group));
+    requireValid(isText(epoch) && /^[0-9a-f]{16}$/.test(epoch));
+    requireValid(n === 0 || (isPositive(n) && Number.isSafeInteger(n)));
+    requireValid(typeof recovered === "boolean");
+    this.#lastId = id;
+    this.#joined.set(id, group);
+    this.#moveTo({ group, epoch, n });
+    this.dispatchEvent(new OwnEvent("joined", { group, recovered }));
+  }
+
+  /** @param {unknown} id a membership that has ended */
+  #leave(id) {
+    const group = this.#joined.get(/** @type {number} */ (id));
+    requireValid(group);
+    this.#joined.delete(/** @type {number} */ (id));
+    this.#positions.delete(group);
   }
 
   /**
@@ -656,7 +686,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
    *
    * @param {Record<string, unknown>} message
    */
-  #control({ type, subprotocol = null, code, reason = "", group, missed }) {
+  #control(message) {
+    const { type, subprotocol = null, code, reason = "", group, missed } = message;
     const open = this.#state === OPEN;
     if (type === "accept") {
       requireValid(!open);
@@ -677,6 +708,10 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     } else if (type === "gap") {
       requireValid(open && isText(group) && group && isPositive(missed));
       this.dispatchEvent(new OwnEvent("gap", { group, missed }));
+    } else if (type === "joined" || type === "left") {
+      requireValid(open && this.#settings.resume);
+      if (type === "joined") this.#join(message);
+      else this.#leave(message.id);
     } else {
       requireValid(isText(type));
     }
@@ -798,7 +833,8 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) 
     }
     if (code === 4401 || error?.code === "unauthorized") this.#forgetKey();
     if (error) {
-      if (!this.#hasErrorListener) console.error(`${this.#url}: ${error}`);
+      if (!HandlerTarget.isHeard(/** @type {any} */ (this)))
+        console.error(`${this.#url}: ${error}`);
       this.dispatchEvent(new OwnEvent("error", { error }));
     }
     this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));

@@ -114,13 +114,18 @@ export interface Options {
   maxMessage?: number;
   /** Not in gcrypt.v1: hide the sizes of what is sent. */
   padding?: boolean;
+  /**
+   * Not in gcrypt.v1: the `positions` of an earlier socket, or an empty array. Groups with history then
+   * have positions, and what came after these is sent again. The last 64 are offered.
+   */
+  resume?: readonly Position[];
   /** Dispatch a `frame` event for each frame. */
   inspect?: boolean;
 }
 
 export type FrameDirection = "inbound" | "outbound";
 
-export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL";
+export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL" | "GROUP";
 
 /** A frame as it was on the wire, beside what is in it. */
 export interface FrameEvent extends Event {
@@ -136,6 +141,28 @@ export interface FrameEvent extends Event {
 export interface GapEvent extends Event {
   readonly group: string;
   readonly missed: number;
+}
+
+/** A place among the messages of a group with history: behind its `n`-th. */
+export interface Position {
+  readonly group: string;
+  /** 16 lower-case hex digits; the messages of another epoch are others. */
+  readonly epoch: string;
+  readonly n: number;
+}
+
+/** The connection was joined to a group with history. */
+export interface JoinedEvent extends Event {
+  readonly group: string;
+  /** Whether everything follows that came after the position that was offered. */
+  readonly recovered: boolean;
+}
+
+/** A `MessageEvent`; a broadcast to a group with history has the other two members. */
+export interface EncryptedMessageEvent extends MessageEvent {
+  readonly group?: string;
+  /** The message's number in its group. */
+  readonly position?: number;
 }
 
 export interface EncryptedErrorEvent extends Event {
@@ -159,11 +186,12 @@ export interface EventMap {
   /** The application accepted. */
   open: Event;
   /** `data` is text, a `Blob` or an `ArrayBuffer`, as in a `WebSocket`. */
-  message: MessageEvent;
+  message: EncryptedMessageEvent;
   /** `close` follows. */
   error: EncryptedErrorEvent;
   close: EncryptedCloseEvent;
   gap: GapEvent;
+  joined: JoinedEvent;
   frame: FrameEvent;
 }
 

@@ -27,7 +27,15 @@ from gcrypt_channels.exceptions import (
     NoSessionKey,
 )
 from gcrypt_channels.keys import SessionKey
-from gcrypt_channels.protocol.events import Bytes, Closed, HandshakeDone, Text
+from gcrypt_channels.protocol.events import (
+    Bytes,
+    Closed,
+    HandshakeDone,
+    Joined,
+    Position,
+    Stamped,
+    Text,
+)
 from gcrypt_channels.protocol.profiles import V1, V2, V3, Profile, SecureProfile, secure_profiles
 from gcrypt_channels.protocol.secure import SecureSession
 from tests.documents import ROOT, blocks
@@ -50,6 +58,7 @@ class Peer:
         await self.socket.send(self.session.hello(key.kid, key.psk))
         done = self.session.receive(await self.socket.recv())
         assert isinstance(done, HandshakeDone)
+        self.resume = done.resume
         return done.subprotocols
 
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -865,3 +874,47 @@ def test_without_websockets_the_import_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 1
     assert "pip install 'gcrypt_channels[client]'" in done.stderr.splitlines()[-1]
+
+
+async def test_it_offers_its_positions_and_keeps_them() -> None:
+    room = Position("room", "00112233445566ff", 5)
+    offered = []
+    told = []
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        offered.append(peer.resume)
+        await peer.accept()
+        await peer.write(peer.session.seal_joined(Joined(1, room, recovered=True)))
+        await peer.write(peer.session.seal(Stamped(1, 8, "eight")))
+        await peer.send("plain")
+        await peer.receive()
+
+    many = [Position(f"g{n}", room.epoch, n) for n in range(64)]
+    async with server(script) as url:
+        options = {
+            "resume": [*many, room],
+            "on_joined": lambda *call: told.append(call),
+        }
+        async with connected(url, profile=V2, **options) as socket:
+            assert await socket.receive() == "eight"
+            assert told == [("room", True)]
+            assert await socket.receive() == "plain"
+            assert socket.positions == (*many[1:], room._replace(n=8))
+    assert offered == [(*many[1:], room)]
+
+
+async def test_it_forgets_the_position_of_a_group_that_it_left() -> None:
+    room = Position("room", "00112233445566ff", 5)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept()
+        await peer.write(peer.session.seal_joined(Joined(1, room, recovered=False)))
+        await peer.write(peer.session.seal_left(1))
+        await peer.send("plain")
+        await peer.receive()
+
+    async with server(script) as url, connected(url, profile=V2, resume=()) as socket:
+        assert await socket.receive() == "plain"
+        assert socket.positions == ()

@@ -24,6 +24,7 @@ export const REPLY = 0x02;
 export const TEXT = 0x10;
 export const BINARY = 0x11;
 export const CONTROL = 0x12;
+export const GROUP = 0x13;
 export const PADDED = 0x40;
 export const MORE = 0x80;
 

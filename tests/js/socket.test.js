@@ -9,6 +9,7 @@ import { EncryptedWebSocket, GcryptError } from "#client";
 import {
   BINARY,
   CONTROL,
+  GROUP,
   Handshake,
   HELLO,
   MORE,
@@ -368,6 +369,121 @@ for (const profile of [V3, V2])
       });
     });
 
+    suite("history", () => {
+      const epoch = "00112233445566ff";
+      const joined = { type: "joined", id: 1, group: "room", epoch, n: 5, recovered: true };
+
+      /** A GROUP message, or its first fragment. */
+      const stamped = (id, n, text) => {
+        const header = Buffer.alloc(12);
+        header.writeUInt32BE(id);
+        header.writeBigUInt64BE(BigInt(n), 4);
+        return Buffer.concat([header, Buffer.from(text)]);
+      };
+
+      test("is offered only with the option, the last 64 positions of it", async (t) => {
+        const resume = Array.from({ length: 65 }, (_, n) => ({ group: `g${n}`, epoch, n }));
+        for (const [more, offered] of [
+          [{}, undefined],
+          [{ resume: [] }, []],
+          [{ resume }, resume.slice(1)],
+        ]) {
+          let answer;
+          const { socket } = await opened(
+            t,
+            async (connection) => {
+              answer = await connection.accept(key);
+            },
+            more,
+          );
+          assert.deepEqual(answer.resume, offered);
+          assert.deepEqual(socket.positions, offered ?? []);
+        }
+      });
+
+      test("tells of joining, and gives messages their group and position", async (t) => {
+        const { socket, events } = await opened(
+          t,
+          async (connection) => {
+            await connection.accept(key);
+            connection.control(joined);
+            connection.send(GROUP, stamped(1, 6, "six"));
+            connection.send(GROUP | MORE, stamped(1, 9, "ni"));
+            connection.send(GROUP, "ne");
+            connection.send(TEXT, "plain");
+          },
+          { resume: [{ group: "room", epoch, n: 5 }], maxMessage: 5 },
+        );
+        const told = await events.next();
+        assert.deepEqual([told.type, told.group, told.recovered], ["joined", "room", true]);
+        for (const expected of [
+          ["six", "room", 6],
+          ["nine", "room", 9],
+          ["plain", undefined, undefined],
+        ]) {
+          const { data, group, position } = await events.next();
+          assert.deepEqual([data, group, position], expected);
+        }
+        assert.deepEqual(socket.positions, [{ group: "room", epoch, n: 9 }]);
+      });
+
+      test("is forgotten when the group is left, and begins again with a new epoch", async (t) => {
+        const again = { ...joined, id: 2, epoch: "ff".repeat(8), n: 0, recovered: false };
+        const { socket, events } = await opened(
+          t,
+          async (connection) => {
+            await connection.accept(key);
+            connection.control(joined);
+            connection.control({ type: "left", id: 1 });
+            connection.send(TEXT, "between");
+            connection.control(again);
+          },
+          { resume: [] },
+        );
+        assert.equal((await events.next()).type, "joined");
+        let between;
+        socket.onmessage = () => {
+          between = socket.positions;
+        };
+        await events.next();
+        assert.deepEqual(between, []);
+        assert.equal((await events.next()).recovered, false);
+        assert.deepEqual(socket.positions, [{ group: "room", epoch: "ff".repeat(8), n: 0 }]);
+      });
+
+      const control = (message) => [CONTROL, JSON.stringify(message)];
+      for (const [name, frames, more] of [
+        ["an id that was not joined", [[GROUP, stamped(2, 6, "x")]]],
+        ["a position that is not above the last", [[GROUP, stamped(1, 5, "x")]]],
+        ["a position above 2^53 - 1", [[GROUP, stamped(1, 2n ** 53n, "x")]]],
+        ["fewer than twelve bytes", [[GROUP, stamped(1, 6, "").subarray(0, 11)]]],
+        ["an id that was left", [control({ type: "left", id: 1 }), [GROUP, stamped(1, 6, "x")]]],
+        ["an id that was used", [control({ ...joined, group: "other" })]],
+        ["a group that is joined already", [control({ ...joined, id: 2 })]],
+        ["a wrong epoch", [control({ ...joined, id: 2, group: "b", epoch: "FF".repeat(8) })]],
+        ["a wrong n", [control({ ...joined, id: 2, group: "b", n: -1 })]],
+        ["a wrong recovered", [control({ ...joined, id: 2, group: "b", recovered: 1 })]],
+        ["the end of no membership", [control({ type: "left", id: 2 })]],
+        ["no offer", [], {}],
+      ]) {
+        test(`is 4400 with ${name}`, async (t) => {
+          const { events } = await opened(
+            t,
+            async (connection) => {
+              await connection.accept(key);
+              connection.control(joined);
+              for (const frame of frames) connection.send(...frame);
+            },
+            more ?? { resume: [] },
+          );
+          let event;
+          do event = await events.next();
+          while (event.type !== "close");
+          assert.equal(event.code, 4400);
+        });
+      }
+    });
+
     suite("the end", () => {
       test("is authentic when the server says so", async (t) => {
         const { socket, events } = await opened(t, async (connection) => {
@@ -701,7 +817,7 @@ for (const profile of [V3, V2])
           [0, 1, 2, 3],
         );
         assert.equal(socket.binaryType, "blob");
-        for (const type of ["open", "message", "error", "close", "gap", "frame"])
+        for (const type of ["open", "message", "error", "close", "gap", "joined", "frame"])
           assert.equal(socket[`on${type}`], null);
       });
 

@@ -108,7 +108,7 @@ export function wireClass() {
 }
 
 /** Collects a socket's events: `next()` waits for the next one, `seen` holds those that came. */
-export function listen(socket, types = ["open", "message", "error", "close", "gap"]) {
+export function listen(socket, types = ["open", "message", "error", "close", "gap", "joined"]) {
   const seen = [];
   const waiting = [];
   const unread = [];

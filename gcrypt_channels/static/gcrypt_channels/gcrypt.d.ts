@@ -1,4 +1,4 @@
-/*! gcrypt_channels: docs/javascript.md; MIT. Built from js/src by js/build.js. */
+/*! gcrypt_channels, MIT; built from js/src */
 // The public types that are not in the code. Sizes are in bytes, times in milliseconds.
 
 /** The profiles with a handshake. */
@@ -115,13 +115,18 @@ export interface Options {
   maxMessage?: number;
   /** Not in gcrypt.v1: hide the sizes of what is sent. */
   padding?: boolean;
+  /**
+   * Not in gcrypt.v1: the `positions` of an earlier socket, or an empty array. Groups with history then
+   * have positions, and what came after these is sent again. The last 64 are offered.
+   */
+  resume?: readonly Position[];
   /** Dispatch a `frame` event for each frame. */
   inspect?: boolean;
 }
 
 export type FrameDirection = "inbound" | "outbound";
 
-export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL";
+export type FrameKind = "HELLO" | "REPLY" | "TEXT" | "BINARY" | "CONTROL" | "GROUP";
 
 /** A frame as it was on the wire, beside what is in it. */
 export interface FrameEvent extends Event {
@@ -137,6 +142,28 @@ export interface FrameEvent extends Event {
 export interface GapEvent extends Event {
   readonly group: string;
   readonly missed: number;
+}
+
+/** A place among the messages of a group with history: behind its `n`-th. */
+export interface Position {
+  readonly group: string;
+  /** 16 lower-case hex digits; the messages of another epoch are others. */
+  readonly epoch: string;
+  readonly n: number;
+}
+
+/** The connection was joined to a group with history. */
+export interface JoinedEvent extends Event {
+  readonly group: string;
+  /** Whether everything follows that came after the position that was offered. */
+  readonly recovered: boolean;
+}
+
+/** A `MessageEvent`; a broadcast to a group with history has the other two members. */
+export interface EncryptedMessageEvent extends MessageEvent {
+  readonly group?: string;
+  /** The message's number in its group. */
+  readonly position?: number;
 }
 
 export interface EncryptedErrorEvent extends Event {
@@ -160,11 +187,12 @@ export interface EventMap {
   /** The application accepted. */
   open: Event;
   /** `data` is text, a `Blob` or an `ArrayBuffer`, as in a `WebSocket`. */
-  message: MessageEvent;
+  message: EncryptedMessageEvent;
   /** `close` follows. */
   error: EncryptedErrorEvent;
   close: EncryptedCloseEvent;
   gap: GapEvent;
+  joined: JoinedEvent;
   frame: FrameEvent;
 }
 
@@ -237,6 +265,8 @@ export declare class EncryptedWebSocket extends /** @type {SocketBase} */ /** @t
     get protocol(): string;
     /** @returns {string} always empty */
     get extensions(): string;
+    /** @returns {Position[]} of groups with history, for the option `resume` of the next socket */
+    get positions(): Position[];
     /** @returns {BinaryType} the form in which bytes are delivered */
     get binaryType(): BinaryType;
     set binaryType(value: BinaryType);
