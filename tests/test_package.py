@@ -196,6 +196,7 @@ def test_the_wheel_runs_in_a_bare_project(wheel: Path, tmp_path: Path) -> None:
 EXTRAS = {
     "client": ["gcrypt_channels.client"],
     "daphne": ["daphne.server"],
+    "drf": ["rest_framework"],
     "prometheus": ["gcrypt_channels.contrib.prometheus"],
     "redis": ["channels_redis.core"],
 }

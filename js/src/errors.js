@@ -9,8 +9,8 @@
  * @type {Partial<Record<ErrorCode, string>>}
  */
 const MESSAGES = {
-  "insecure-context": "WebCrypto needs https, or localhost",
-  unsupported: "no X25519, ML-KEM-768 or WebSocket",
+  "insecure-context": "needs https, or localhost",
+  unsupported: "no X25519, ML-KEM-768, WebSocket",
   unauthorized: "no session key: log in",
   "key-mismatch": "reload the page",
   aborted: "closed before open",

@@ -40,7 +40,7 @@ suite("an error", () => {
     const socket = make();
     await once(socket, "close");
     assert.deepEqual(written(mock), [
-      "ws://h/room/: GcryptError: ended before open: see the server's log",
+      "ws://h/room/: GcryptError: connection-failed: see the server's log",
     ]);
   });
 
