@@ -3,7 +3,7 @@
 Members connect to `/ws/` with the fixed `KEYRING`. One that sends `{"numbers": [...], "size": s}`
 makes the server broadcast `[number, text of s characters]` to all of them, for each number.
 
-Environment: `REDIS_URL`.
+Environment: `REDIS_URL`; `HISTORY`, if the group is to have one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from tests.settings import GCRYPT_PASSPHRASE
 
 if not settings.configured:
     redis_url = os.environ.get("REDIS_URL", "")
+    history: dict[str, Any] = {"GROUPS": {"room": {"messages": 100, "seconds": 300}}}
+    if redis_url:
+        history["URL"] = redis_url
     settings.configure(
         SECRET_KEY="only for the tests",
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["gcrypt_channels"],
         CHANNEL_LAYERS={"default": core(redis_url) if redis_url else in_memory("")},
         GCRYPT_PASSPHRASE=GCRYPT_PASSPHRASE,
+        GCRYPT={"HISTORY": history} if os.environ.get("HISTORY") else {},
         USE_TZ=True,
     )
     django.setup()
