@@ -40,3 +40,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (heard.length < wanted) await told;
   console.log(JSON.stringify(heard.splice(0)));
 }
+
+process.exit(); // the socket is open

@@ -100,5 +100,5 @@ async def test_a_page_that_comes_back_hears_what_it_missed_once(server: WebServe
                 one["position"] + 3,
             ]
     finally:
-        page.kill()  # its socket is open
+        ask.close()
         await asyncio.wait_for(page.wait(), DEADLINE)
