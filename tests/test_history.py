@@ -205,6 +205,7 @@ async def test_a_position_that_time_explains_is_not_recovered(connect: Connect, 
         assert did == {"did": [1, False]}
     for number in range(2, 8):
         await broadcast(room, number)
+    await messages(client, 6)  # this process knows of all of them
     trimmed = await connect(resume=[position])  # 5 are kept, and 6 were missed
     joined, did = await do(trimmed, {"join": room})
     assert joined == {"type": "gcrypt.joined", "position": 7, "recovered": False}

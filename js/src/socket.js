@@ -1,7 +1,7 @@
 // `EncryptedWebSocket`: the interface of a WebSocket, whose messages are sealed and opened.
 
 /**
- * @import { Bytes, End, Keys, SecureKey, Settings } from "./internal.d.ts"
+ * @import { Bytes, End, Handler, Keys, SecureKey, Settings } from "./internal.d.ts"
  * @import { CarrierClass, CarrierSocket, Cipher, ErrorCode, FrameDirection, Message, Options, Position, Profile, SecureProfile, SocketBase } from "./types.d.ts"
  */
 
@@ -33,7 +33,6 @@ import {
   TEXT,
   unpad,
 } from "./frames.js";
-import { HandlerTarget } from "./handlers.js";
 import { forget, renew, SESSION, sessionKey, TOO_LONG, V1, V2, V3 } from "./keys.js";
 import { hasMlKem } from "./mlkem.js";
 import { respond } from "./noise.js";
@@ -53,6 +52,8 @@ const NativeWebSocket = globalThis.WebSocket;
 
 const KEY_URL = "/gcrypt/key/";
 const HANDSHAKE_TIMEOUT = 20000; // milliseconds
+
+const EVENTS = ["open", "message", "error", "close", "gap", "joined", "frame"];
 
 /**
  * The close codes of failures. The others are 1006.
@@ -140,14 +141,16 @@ const readBytes = async (content) =>
   content instanceof Uint8Array ? content : new Uint8Array(await content.arrayBuffer());
 
 /** A `WebSocket` whose messages are encrypted. */
-export class EncryptedWebSocket extends /** @type {SocketBase} */ (
-  /** @type {unknown} */ (HandlerTarget)
-) {
+export class EncryptedWebSocket extends /** @type {SocketBase} */ (EventTarget) {
   #state = CONNECTING;
   /** The application's subprotocol that the server chose. */
   #protocol = "";
   /** @type {BinaryType} */
   #binaryType = "blob";
+  /** The `on…` handlers, by type of event. @type {Map<string, Handler>} */
+  #handlers = new Map();
+  /** Whether a listener for errors was ever added; without one, the console gets the error. */
+  #hasErrorListener = false;
   /** @type {string} */
   #url;
   /** The application's subprotocols. @type {string[]} */
@@ -202,7 +205,26 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (
   #closeSealed = false;
 
   static {
-    HandlerTarget.addHandlers(EncryptedWebSocket);
+    const { prototype } = EncryptedWebSocket;
+    const { addEventListener } = prototype;
+    /** @this {EncryptedWebSocket} */
+    prototype.addEventListener = function (/** @type {any[]} */ ...args) {
+      this.#hasErrorListener ||= args[0] === "error";
+      Reflect.apply(addEventListener, this, args);
+    };
+    for (const type of EVENTS) {
+      Object.defineProperty(prototype, `on${type}`, {
+        configurable: true,
+        /** @this {EncryptedWebSocket} */
+        get() {
+          return this.#handlers.get(type)?.value ?? null;
+        },
+        /** @this {EncryptedWebSocket} */
+        set(value) {
+          this.#setHandler(type, value);
+        },
+      });
+    }
     // The build shortens names.
     Object.defineProperty(EncryptedWebSocket, "name", { value: "EncryptedWebSocket" });
     dressAsInterface(EncryptedWebSocket, "WebSocket", STATES);
@@ -511,6 +533,33 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (
     this.#state = CLOSING;
     if (this.profile === V1) this.#closeBehind(number, text);
     else this.#sealClose({ code: number ?? 1000, reason: text, wasClean: true });
+  }
+
+  /**
+   * A handler is a listener, in the place where it was set first.
+   *
+   * @param {string} type
+   * @param {unknown} value
+   */
+  #setHandler(type, value) {
+    const handler = this.#handlers.get(type);
+    if (Object(value) !== value) {
+      // Whatever is no object means: none.
+      if (handler) this.removeEventListener(/** @type {any} */ (type), handler.listener);
+      this.#handlers.delete(type);
+    } else if (handler) {
+      handler.value = value;
+    } else {
+      /** @type {Handler} */
+      const added = {
+        value,
+        listener: (event) => {
+          if (typeof added.value === "function") added.value.call(this, event);
+        },
+      };
+      this.#handlers.set(type, added);
+      this.addEventListener(/** @type {any} */ (type), added.listener);
+    }
   }
 
   // Outbound
@@ -833,8 +882,7 @@ export class EncryptedWebSocket extends /** @type {SocketBase} */ (
     }
     if (code === 4401 || error?.code === "unauthorized") this.#forgetKey();
     if (error) {
-      if (!HandlerTarget.isHeard(/** @type {any} */ (this)))
-        console.error(`${this.#url}: ${error}`);
+      if (!this.#hasErrorListener) console.error(`${this.#url}: ${error}`);
       this.dispatchEvent(new OwnEvent("error", { error }));
     }
     this.dispatchEvent(new OwnCloseEvent("close", { code, reason, wasClean, authentic }));
