@@ -56,7 +56,7 @@ def test_a_thawed_page_of_an_ended_session_leads_to_the_login(page: Page, server
 
 def test_a_thawed_page_of_an_earlier_login_becomes_one_of_this(page: Page) -> None:
     page.get_by_role("button", name="Log out").click()
-    page.get_by_role("link", name="Log in as alice or bob").click()
+    page.get_by_role("link", name="Log in").click()
     page.get_by_role("button", name="Log in as bob").click()
     expect(page.locator("#user")).to_have_text("bob")
     back_to_counter(page)
