@@ -23,7 +23,7 @@ from websockets.exceptions import WebSocketException
 from demo_project.settings import REDIS_URL
 from demo_project.stage.actors import fetch_key, socket_of
 from demo_project.stage.redis_watch import PLAIN_LAYER, plain_group
-from demo_project.stage.sandbox import PATIENCE, SIDES, Note, Sandbox, Side
+from demo_project.stage.sandbox import PATIENCE, SIDES, Change, Note, Sandbox, Side
 from gcrypt_channels.exceptions import GcryptError
 from gcrypt_channels.protocol.events import Binding
 from gcrypt_channels.protocol.frames import FrameKind
@@ -110,6 +110,15 @@ def _refused(code: int, got: str, why: str, saw: str = "then a new connection.")
 # On the wire
 
 
+def _lie_in_wait(sandbox: Sandbox, what: str, change: Change, **order: Any) -> int:
+    """Arm a change of the next frame or request on both servers, and have the page make one."""
+    for side in SIDES:
+        sandbox.armed[what, side] = change
+    mark = sandbox.mark()
+    sandbox.tell({"at": "page", **order})
+    return mark
+
+
 def _flipped(event: dict[str, Any]) -> list[dict[str, Any]]:
     """One bit: in clear text the one that makes a 1 a 9; under encryption any behind the header."""
     if event.get("text") is not None:
@@ -121,10 +130,7 @@ def _flipped(event: dict[str, Any]) -> list[dict[str, Any]]:
 
 async def flip(sandbox: Sandbox) -> tuple[Verdict, Verdict]:
     """The proxy changes one bit of alice's next frame."""
-    for side in SIDES:
-        sandbox.armed["frame", side] = _flipped
-    mark = sandbox.mark()
-    sandbox.tell({"at": "page", "say": PAYMENT})
+    mark = _lie_in_wait(sandbox, "frame", _flipped, say=PAYMENT)
     notes = await sandbox.until(mark, *(_bob_got_or_closed(side) for side in SIDES))
 
     def verdict(side: Side) -> Verdict:
@@ -148,10 +154,7 @@ async def flip(sandbox: Sandbox) -> tuple[Verdict, Verdict]:
 
 async def replay(sandbox: Sandbox) -> tuple[Verdict, Verdict]:
     """The proxy hands alice's next frame on twice."""
-    for side in SIDES:
-        sandbox.armed["frame", side] = lambda event: [event, event]
-    mark = sandbox.mark()
-    sandbox.tell({"at": "page", "say": PAYMENT})
+    mark = _lie_in_wait(sandbox, "frame", lambda event: [event, event], say=PAYMENT)
     notes = await sandbox.until(
         mark,
         *(_bob_got_or_closed(side, times=2) for side in SIDES),
@@ -186,10 +189,7 @@ async def splice(sandbox: Sandbox) -> tuple[Verdict, Verdict]:
         sandbox.note("request", _side_of(path), was=f"/ws/{room}/", now=f"/ws/{other}/")
         return [{**scope, "path": path, "raw_path": path.encode()}]
 
-    for side in SIDES:
-        sandbox.armed["request", side] = redirected
-    mark = sandbox.mark()
-    sandbox.tell({"at": "page", "reopen": True, "say": GREETING})
+    mark = _lie_in_wait(sandbox, "request", redirected, reopen=True, say=GREETING)
 
     def over(side: Side) -> Callable[[list[Note]], bool]:
         return lambda notes: _got_into(notes, side, other) or _close_of(notes, side) > 0
@@ -241,10 +241,7 @@ async def strip(sandbox: Sandbox) -> tuple[Verdict, Verdict]:
         ]
         return [{**scope, "subprotocols": rest, "headers": headers}]
 
-    for side in SIDES:
-        sandbox.armed["request", side] = weakened
-    mark = sandbox.mark()
-    sandbox.tell({"at": "page", "reopen": True, "say": DOOR_CODE})
+    mark = _lie_in_wait(sandbox, "request", weakened, reopen=True, say=DOOR_CODE)
     notes = await sandbox.until(mark, *(_bob_got_or_closed(side) for side in SIDES))
 
     def verdict(side: Side) -> Verdict:
