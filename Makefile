@@ -45,7 +45,7 @@ client: ## build the browser client from js/src
 
 coverage: ## run the Python tests and write htmlcov/index.html
 	@scripts/setup test
-	@scripts/test python
+	@scripts/test python servers coverage
 	@$(PYTHON_ENV) -m coverage html
 
 vectors: ## make tests/vectors/*.json again
