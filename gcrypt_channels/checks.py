@@ -201,12 +201,15 @@ def check_channel_layer(
                 id="gcrypt_channels.W010",
             )
         ]
-    if _is_impatient(alias):
+    options = _scarce_options(alias)
+    if options:
         return [
             checks.Warning(
-                f"The Redis client of the channel layer {alias!r} gives up before channels_redis "
-                "expects an answer: every connection that is quiet for some seconds is closed.",
-                hint="Give each host of CHANNEL_LAYERS a longer 'socket_timeout', such as 15.",
+                f"The Redis client of the channel layer {alias!r} has too little of "
+                f"{' and '.join(options)}: connections are closed as in an outage.",
+                hint="Give each host of CHANNEL_LAYERS more: "
+                + ", ".join(f"'{name}': {value}" for name, value in options.items())
+                + ".",
                 id="gcrypt_channels.W008",
             )
         ]
@@ -223,23 +226,29 @@ def _is_shared_by_event_loops(alias: str) -> bool:
     return is_core and sum(bool(hub.members.connections) for hub in hubs()) > 1
 
 
-def _is_impatient(alias: str) -> bool:
-    """Whether a read times out before the blocking read of channels_redis (5 s) returns.
+def _scarce_options(alias: str) -> dict[str, int]:
+    """The options of the Redis client that are too small on the core layer, with better values.
 
-    By default it does with redis-py 8 and channels_redis 4.3.
+    A read must not time out before the blocking read of channels_redis (5 s) returns: by default it
+    does with redis-py 8 and channels_redis 4.3. That redis-py also has 100 connections at most, and
+    every consumer that joins, leaves or sends at the same moment takes one.
     """
     try:
         layer: Any = unwrap(get_channel_layer(alias))
     except InvalidChannelLayerError:
-        return False  # its user gets this error
+        return {}  # its user gets this error
     blocks_for = getattr(type(layer), "brpop_timeout", None)
     if blocks_for is None:
-        return False
-    timeouts = (
-        layer.create_pool(index).make_connection().socket_timeout
-        for index in range(layer.ring_size)
-    )
-    return any(timeout is not None and timeout <= blocks_for for timeout in timeouts)
+        return {}
+    scarce: dict[str, int] = {}
+    for index in range(layer.ring_size):
+        pool = layer.create_pool(index)
+        timeout = pool.make_connection().socket_timeout
+        if timeout is not None and timeout <= blocks_for:
+            scarce["socket_timeout"] = 3 * blocks_for
+        if pool.max_connections <= 100:
+            scarce["max_connections"] = 10_000
+    return scarce
 
 
 def check_sealing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:

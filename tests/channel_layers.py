@@ -13,7 +13,7 @@ Config = dict[str, Any]
 
 def _hosts(url: str) -> list[Config]:
     # redis-py 8 gives up after 5 seconds unless told otherwise, and channels_redis waits as long.
-    return [{"address": url, "socket_timeout": 15}]
+    return [{"address": url, "socket_timeout": 15, "max_connections": 10_000}]
 
 
 def in_memory(url: str) -> Config:

@@ -182,22 +182,32 @@ def test_the_in_memory_layer_in_production_is_w007(settings: Any, config: dict[s
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "scarce"),
     [
-        ({"socket_timeout": 5}, ["W008"]),
-        ({"socket_timeout": 15}, []),
-        ({"socket_timeout": None}, []),
+        ({"socket_timeout": 5, "max_connections": 1000}, "'socket_timeout': 15."),
+        ({"socket_timeout": 15, "max_connections": 100}, "'max_connections': 10000."),
+        (
+            {"socket_timeout": 5, "max_connections": 100},
+            "'socket_timeout': 15, 'max_connections': 10000.",
+        ),
+        ({"socket_timeout": 15, "max_connections": 1000}, None),
+        ({"socket_timeout": None, "max_connections": 1000}, None),
     ],
 )
 @pytest.mark.parametrize("layer", [core, pubsub])
-def test_a_redis_client_that_gives_up_too_early_is_w008(
-    settings: Any, layer: Callable[[str], Any], options: dict[str, Any], expected: list[str]
+def test_a_redis_client_with_too_little_time_or_too_few_connections_is_w008(
+    settings: Any, layer: Callable[[str], Any], options: dict[str, Any], scarce: str | None
 ) -> None:
     config = layer(NO_REDIS)
     config["CONFIG"]["hosts"] = [{"address": NO_REDIS, **options}]
     settings.CHANNEL_LAYERS = {"default": sealed(config)}
     settings.GCRYPT = {"PROFILES": ["gcrypt.v2"]}
-    assert ids() == (expected if layer is core else [])
+    if layer is pubsub or scarce is None:
+        assert ids() == []
+    else:
+        [(found, message)] = errors_and_warnings().items()
+        assert found == "W008"
+        assert message.endswith(f"more: {scarce}")
 
 
 def errors_and_warnings() -> dict[str, str]:

@@ -80,9 +80,13 @@ class Tasks:
             logger.exception("Work on the connections of this process failed.")
 
     async def _sweep_periodically(self) -> None:
+        now = asyncio.get_running_loop().time
+        due = now() + conf.revalidate_interval
         while True:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._sweep_now.wait(), conf.revalidate_interval)
-            is_periodic = not self._sweep_now.is_set()
+                await asyncio.wait_for(self._sweep_now.wait(), due - now())
             self._sweep_now.clear()
+            is_periodic = now() >= due
+            if is_periodic:
+                due = now() + conf.revalidate_interval
             await self._guard(self.sweep.run(is_periodic=is_periodic))

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -57,3 +59,55 @@ async def test_a_task_that_swallows_its_cancellation_ends_all_the_same() -> None
     tasks.start(stubborn())
     await began.wait()
     await asyncio.wait_for(tasks.end(), 10)
+
+
+class Looks:
+    """Stands in for the sweep and says why each was made."""
+
+    def __init__(self) -> None:
+        self.periodic: list[bool] = []
+        self.go_on = asyncio.Event()
+        self.made = asyncio.Condition()
+
+    async def run(self, *, is_periodic: bool) -> None:
+        await self.go_on.wait()
+        self.periodic.append(is_periodic)
+        async with self.made:
+            self.made.notify_all()
+
+    async def until(self, enough: Callable[[list[bool]], bool]) -> None:
+        async with self.made:
+            await asyncio.wait_for(self.made.wait_for(lambda: enough(self.periodic)), 10)
+
+
+async def test_many_causes_make_one_sweep() -> None:
+    tasks, looks = Tasks(Members()), Looks()
+    tasks.sweep = looks  # type: ignore[assignment]
+    for _ in range(3):
+        tasks.sweep_soon()
+    await asyncio.sleep(0)  # the sweep begins, and waits
+    await asyncio.sleep(0)
+    for _ in range(3):
+        tasks.sweep_soon()
+    looks.go_on.set()
+    await looks.until(lambda periodic: len(periodic) == 2)
+    await tasks.end()
+    assert looks.periodic == [False, False]
+
+
+async def test_sweeps_with_a_cause_put_off_no_periodic_one(settings: Any) -> None:
+    """Only the periodic ones count failures: a store that is down must be found out."""
+    settings.GCRYPT = {**settings.GCRYPT, "REVALIDATE_INTERVAL": 0.05}
+    tasks, looks = Tasks(Members()), Looks()
+    tasks.sweep = looks  # type: ignore[assignment]
+    looks.go_on.set()
+
+    async def causes() -> None:
+        while True:
+            tasks.sweep_soon()
+            await asyncio.sleep(0)
+
+    asking = asyncio.create_task(causes())
+    await looks.until(any)
+    asking.cancel()
+    await tasks.end()
