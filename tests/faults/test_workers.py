@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gcrypt_channels.client import connect
 from tests.faults.cases import SERVERS, SLOW_OUTAGE, recorded
 from tests.faults.clients import Browser, OurClient, Peer, never_reading
 from tests.faults.garage import Garage
@@ -150,6 +151,42 @@ async def test_clients_that_never_read_hold_up_nobody_and_end_with_their_login(
                 assert held["files"]["clients"] >= 3 + 1
                 await browser.leave()
                 await run.until_counts(worker, lambda held: held["users"] == 1)
+        run.check()
+
+
+async def close_600(rig: Rig) -> None:
+    """Open and close connections that have a channel of their own, 50 at a time."""
+    browser = Browser(rig.workers[0].url)
+    await browser.enter("bob")
+    key = await browser.fetch_key()
+
+    async def come_and_go() -> None:
+        async with connect(
+            browser.url.replace("http", "ws") + "/ws/channels/",
+            kid=key.kid,
+            psk=key.psk,
+            origin=browser.url,
+            additional_headers={"Cookie": browser.cookie},
+        ):
+            pass
+
+    for _ in range(12):
+        await asyncio.gather(*(come_and_go() for _ in range(50)))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("layer", "server"), everywhere({}))  # type: ignore[arg-type]
+async def test_1800_closes_leave_nothing(
+    layer: str, server: str, garage: Garage, demo: Site, table: list[str]
+) -> None:
+    """redis-py may swallow the cancellation by which Channels ends a receiver."""
+    rig = garage.get((layer, server), lambda: Rig(demo, layer=layer, server=SERVERS[server]))
+    run = Run(rig)
+    with recorded(table, run, f"{layer:<7} {server:<8} 1,800 closes       "):
+        async with run:
+            for _ in range(3):
+                await asyncio.gather(close_600(rig), run.burst(3000, 64))
+            await run.recover()
         run.check()
 
 
