@@ -181,7 +181,7 @@ async def test_1800_closes_leave_nothing(
 ) -> None:
     """redis-py may swallow the cancellation by which Channels ends a receiver."""
     rig = garage.get((layer, server), lambda: Rig(demo, layer=layer, server=SERVERS[server]))
-    run = Run(rig)
+    run = Run(rig, doubts=int(layer == "core"))  # a channel that overflows may lose a probe
     with recorded(table, run, f"{layer:<7} {server:<8} 1,800 closes       "):
         async with run:
             for _ in range(3):
