@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.error import HTTPError
 
 import pytest
@@ -15,6 +16,7 @@ from tests.scriptless import Scriptless
 from tests.servers import Daphne, Redis, demo_site
 
 from .helpers import LogIn
+from .test_accessibility import violations
 from .test_layout import overhang
 
 # The tone of each attack's verdict: plain Channels, gcrypt_channels.
@@ -82,6 +84,16 @@ def test_all_eight_one_after_the_other_have_the_published_score(page: Page) -> N
         " ...[...each.querySelectorAll('.marks > span')].map((mark) => mark.className.slice(2))])"
     )
     assert {name: tuple(tones) for name, *tones in marks} == SCORE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_object_to_before_and_after_an_attack(
+    page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    assert violations(page) == []
+    attack(page, "Flip a bit")
+    assert violations(page) == []
 
 
 def test_what_a_visitor_writes_is_read_in_between_on_one_side_only(page: Page) -> None:
