@@ -68,7 +68,8 @@ LOCATION = """
             {header}
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
-            proxy_next_upstream error timeout http_503;  # which a worker that drains answers
+            # A worker that drains answers 503; uvicorn answers 500 in the midst of a handshake.
+            proxy_next_upstream error timeout http_500 http_503;
             proxy_read_timeout 1h;  # a quiet WebSocket is not a dead one
         }}
 """
