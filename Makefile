@@ -24,7 +24,7 @@ lint types floors javascript docs: ## run one stage of the proof
 	@scripts/test $@
 
 campaign: ## run what takes too long for make test, and print a table (hours)
-	@scripts/setup test
+	@scripts/setup campaign
 	@$(PYTHON_ENV) -m scripts.campaign
 
 foreign: ## run the suites of other packages with the encryption under them

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.foreign.__main__ import NOT_RUN
 from tests.foreign.suites import SUITES
+from tests.fuzz import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "campaign"
@@ -52,6 +53,10 @@ LINES = [
     *(
         Line(f"faults of {what}", figure, f"{PYTEST} -m cluster tests/faults/test_{what}.py")
         for what, figure in FAULTS.items()
+    ),
+    *(
+        Line(f"fuzzing of {name}", "20 million inputs", f"tests.fuzz 20000000 {name}")
+        for name in NAMES
     ),
     *(
         Line(f"suite of {name}", f"{len(suite.modes)} modes", f"tests.foreign {name}")
