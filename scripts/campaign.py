@@ -54,6 +54,13 @@ LINES = [
         Line(f"faults of {what}", figure, f"{PYTEST} -m cluster tests/faults/test_{what}.py")
         for what, figure in FAULTS.items()
     ),
+    Line("WebKitGTK", "3 profiles", f"{PYTEST} -m campaign tests/browser/test_webkit.py"),
+    *(
+        Line(
+            f"browser client on Node {version}", "source and built", f"scripts.node_tests {version}"
+        )
+        for version in (20, 22, 24, 26)
+    ),
     *(
         Line(f"fuzzing of {name}", "20 million inputs", f"tests.fuzz 20000000 {name}")
         for name in NAMES

@@ -35,7 +35,8 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """The path of a program, without which these tests are skipped, and fail in CI."""
     path = shutil.which(name)
     if path is None:
         _missing(name)
@@ -51,7 +52,7 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="package")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(
-        executable_path=_program("chromium"),
+        executable_path=program("chromium"),
         args=CHROMIUM_FLAGS,
         ignore_default_args=["--disable-back-forward-cache"],  # people have it
     )
@@ -61,7 +62,7 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def firefox(playwright: Playwright) -> Iterator[Browser]:
-    _program("firefox-esr")
+    program("firefox-esr")
     browser = playwright.firefox.launch(
         channel="moz-firefox",
         executable_path=Path(__file__).with_name("firefox.py"),

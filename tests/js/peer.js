@@ -2,6 +2,7 @@
 // written from docs/protocol.md and the Noise specification alone.
 
 import assert from "node:assert/strict";
+import * as nodeCrypto from "node:crypto";
 import {
   createCipheriv,
   createDecipheriv,
@@ -9,7 +10,6 @@ import {
   createHmac,
   createPrivateKey,
   createPublicKey,
-  decapsulate,
   diffieHellman,
   generateKeyPairSync,
   randomBytes,
@@ -30,6 +30,12 @@ export const MORE = 0x80;
 
 export const V2 = "gcrypt.v2";
 export const V3 = "gcrypt.v3";
+
+/** The profiles that this Node has; before 24 it lacks ML-KEM-768. */
+export const PROFILES = "decapsulate" in nodeCrypto ? [V3, V2] : [V2];
+
+/** An option of tests that need gcrypt.v3. */
+export const NEEDS_V3 = { skip: !PROFILES.includes(V3) };
 
 const NAMES = {
   [V2]: Buffer.from("Noise_NNpsk0_25519_AESGCM_SHA256"),
@@ -164,7 +170,7 @@ export class Handshake {
     let rest = message.subarray(32);
     if (this.kem) {
       this.ciphertext = this.decryptAndHash(rest.subarray(0, SEALED_CIPHERTEXT_SIZE));
-      this.secret = decapsulate(this.kem.privateKey, this.ciphertext);
+      this.secret = nodeCrypto.decapsulate(this.kem.privateKey, this.ciphertext);
       this.mixKey(this.secret);
       rest = rest.subarray(SEALED_CIPHERTEXT_SIZE);
     }

@@ -15,10 +15,9 @@ import {
   MORE,
   newKey,
   PADDED,
+  PROFILES,
   startServer,
   TEXT,
-  V2,
-  V3,
 } from "./peer.js";
 import { importClient, listen, visit, wireClass } from "./wire.js";
 
@@ -43,7 +42,7 @@ function deferred() {
 /** A blob whose bytes are what the promise gives. */
 const unreadable = (promise) => Object.assign(new Blob(["x"]), { arrayBuffer: () => promise });
 
-for (const profile of [V3, V2])
+for (const profile of PROFILES)
   suite(profile, () => {
     const options = { WebSocket, key: key.json, profile };
 
