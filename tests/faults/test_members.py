@@ -1,0 +1,39 @@
+"""Between processes, too, nothing of a group with history is lost unsaid, and nothing comes twice.
+
+`HISTORIES` is how many random histories are tried on each layer; each has 500 messages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.members import History, Processes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+
+HISTORIES = int(os.environ.get("HISTORIES", "3"))
+MESSAGES = 500
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["core", "pubsub"])
+async def processes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Processes]:
+    async with Processes(tmp_path_factory.mktemp("site"), request.param) as processes:
+        yield processes
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+async def test_every_client_has_what_was_published(
+    processes: Processes, seed: int, request: pytest.FixtureRequest, table: list[str]
+) -> None:
+    history = History(processes, seed)
+    async with history:
+        await history.play(MESSAGES)
+        await history.settle()
+    history.check()
+    table.append(f"{request.node.callspec.id:<12} {history}")
