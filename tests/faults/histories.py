@@ -223,15 +223,22 @@ class Run:
         self.make_layer = make_layer
         self.store = store
         self.workers = [Worker(make_layer, self.draw) for _ in range(3)]
-        self.clients = [Client() for _ in range(4)]
+        self.clients = self.make_clients()
         self.published: list[int] = []
         self.uncertain: set[int] = set()
+
+    def make_clients(self) -> list[Client]:
+        return [Client() for _ in range(4)]
+
+    async def send(self, number: int) -> None:
+        """Raises TryAgainLater, and then nobody knows whether it was counted."""
+        await broadcast(ROOM, number)
 
     async def publish(self) -> None:
         number = len(self.published)
         self.published.append(number)
         try:
-            await broadcast(ROOM, number)
+            await self.send(number)
         except TryAgainLater:
             self.uncertain.add(number)
 
@@ -270,10 +277,15 @@ class Run:
         await self.draw.choices(names, weights)[0]()
 
     async def cut_client(self) -> None:
+        """Other things may befall while it is away."""
         client = self.draw.choice(self.clients)
+        if client.worker is None:
+            return
         await client.cut()
         for _ in range(self.draw.randrange(8)):
             await self.publish()
+            if self.draw.random() < 0.1:
+                await self.befall()
         await self.connect(client)
 
     async def restart_worker(self) -> None:

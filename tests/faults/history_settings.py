@@ -22,7 +22,7 @@ GCRYPT_PASSPHRASE = _PASSPHRASE
 GCRYPT = {
     "HISTORY": {
         "URL": os.environ["HISTORY_URL"],
-        "GROUPS": {"chat.": {"messages": 200, "seconds": 300}},
+        "GROUPS": {"chat.": {"messages": 500, "seconds": 300}},
     },
     "DRAIN": 0.5,
 }

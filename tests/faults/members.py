@@ -134,6 +134,8 @@ class Listener:
                 await self._listen()
             except ConnectionClosed as error:
                 self._end(f"{error.code}{'' if error.authentic else '?'}")
+            except websockets.InvalidStatus as error:
+                self._end(f"HTTP {error.response.status_code}")
             except (OSError, asyncio.TimeoutError, websockets.WebSocketException) as error:
                 self._end(type(error).__name__)
             await asyncio.sleep(PAUSE)
@@ -209,7 +211,10 @@ class History:
         faults: how often each befell it.
     """
 
-    def __init__(self, processes: Processes, seed: int, *, clients: int = 4) -> None:
+    def __init__(
+        self, processes: Processes, seed: int, *, clients: int = 4, cuts: bool = True
+    ) -> None:
+        """`cuts`: whether the clients' connections are cut at random."""
         self.draw = random.Random(seed)
         self.faults: Counter[str] = Counter()
         self._processes = processes
@@ -217,7 +222,7 @@ class History:
         self._store = processes.store
         self._group = f"chat.{seed}"
         self._number_of_clients = clients
-        self._cuts = True
+        self._cuts = cuts
         self._next_worker = self.draw.randrange(3)
         self._tasks: list[asyncio.Task[None]] = []
         self.listeners: list[Listener] = []
@@ -285,11 +290,12 @@ class History:
 
     async def settle(self) -> None:
         """Cut nobody any more, and wait until everybody hears what is published from now on."""
-        self._cuts = False
-        self._processes.news.set()
-        for listener in self.listeners:
-            listener.wire.cut()
-        last = [publisher.begun[-1] for publisher in self._publishers]
+        if self._cuts:
+            self._cuts = False
+            self._processes.news.set()
+            for listener in self.listeners:
+                listener.wire.cut()
+        last = [max(publisher.begun, default=0) for publisher in self._publishers]
 
         def is_back(listener: Listener) -> bool:
             heard = [each for each in listener.record.heard[-200:] if each is not None]
@@ -364,9 +370,15 @@ class History:
     async def restart_worker(self) -> None:
         worker = self._processes.workers[self._next_worker % 3]
         self._next_worker += 1
-        end = self.draw.choice([worker.kill, worker.stop])
-        await asyncio.to_thread(end)
-        await asyncio.to_thread(worker.start)
+        if self.draw.random() < 0.5:
+            await self.restart(worker)
+        else:
+            await asyncio.to_thread(worker.kill)
+            await asyncio.to_thread(worker.start)
+
+    async def restart(self, worker: WebServer) -> None:
+        """End a worker as an operator does, so that it drains, and start it again."""
+        await asyncio.to_thread(worker.restart)
 
     async def trim(self) -> None:
         await asyncio.to_thread(self._store.trim)

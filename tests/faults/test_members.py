@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
 HISTORIES = int(os.environ.get("HISTORIES", "3"))
 MESSAGES = 500
+REFUSALS = {"HTTP 503", "InvalidMessage", "ConnectionResetError"}
+"""How an attempt ends while a worker drains, or is not there."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["core", "pubsub"])
@@ -37,3 +39,22 @@ async def test_every_client_has_what_was_published(
         await history.settle()
     history.check()
     table.append(f"{request.node.callspec.id:<12} {history}")
+
+
+async def test_a_rolling_restart_with_drain_loses_nothing_and_tells_nothing(
+    processes: Processes,
+) -> None:
+    history = History(processes, HISTORIES, clients=8, cuts=False)
+    async with history:
+        await history.settle()
+        for worker in processes.workers:
+            for publisher in processes.publishers:
+                publisher.burst(50)
+            await history.restart(worker)
+            await history.settle()
+    history.check()
+    for listener in history.listeners:
+        assert listener.joins[False] == 1, "one was not recovered"  # the first has nothing to be
+        assert listener.record.heard.count(None) == 1, "a gap was told"
+        assert listener.ends.keys() <= {"1012", *REFUSALS}
+    assert sum(listener.ends["1012"] for listener in history.listeners) >= 8
