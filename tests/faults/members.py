@@ -36,6 +36,9 @@ LIMIT: Final = 60.0
 PAUSE: Final = 0.05
 """Seconds from a connection that was refused to the next attempt."""
 
+DELAY: Final = 0.003
+"""Seconds to the store and back from it, each: a cut finds answers on their way."""
+
 BLOCK: Final = 1_000_000
 """Numbers that each publisher has for itself."""
 
@@ -183,6 +186,7 @@ class Processes:
     async def __aenter__(self) -> Self:
         stack = self._running
         stack.callback(self.store.close)
+        self.store.wire.delay = DELAY
         stack.enter_context(self.wire)
         env = {
             "LAYER": self._layer,
@@ -270,6 +274,7 @@ class History:
             self.cut_client: 16,
             self.publish_fast: 8,
             self.cut_layer: 4,
+            self.cut_store: 6,
             self.restart_worker: 1,
             self.trim: 2,
             self.save: 3,
@@ -366,6 +371,10 @@ class History:
 
     async def cut_layer(self) -> None:
         self._processes.wire.cut()
+
+    async def cut_store(self) -> None:
+        """An answer that is on its way is lost, and whoever asked does not know what was done."""
+        self._store.wire.cut()
 
     async def restart_worker(self) -> None:
         worker = self._processes.workers[self._next_worker % 3]
