@@ -15,7 +15,7 @@ from tests.faults.members import History, Processes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
-HISTORIES = int(os.environ.get("HISTORIES", "3"))
+HISTORIES = int(os.environ.get("HISTORIES", "1"))
 MESSAGES = 500
 REFUSALS = {"HTTP 503", "InvalidMessage", "ConnectionResetError"}
 """How an attempt ends while a worker drains, or is not there."""
