@@ -48,6 +48,12 @@ LINES = [
         f"{PYTEST} tests/faults/test_histories.py",
         {"HISTORIES": "100"},
     ),
+    Line(
+        "histories between processes",
+        "100 per layer, 500 messages each",
+        f"{PYTEST} -m cluster tests/faults/test_members.py",
+        {"HISTORIES": "100"},
+    ),
     Line("frames elsewhere", "50 users, every pair", f"{PYTEST} {ISOLATION}", {"CALLERS": "50"}),
     Line("servers at SIGTERM", "11 more ways to serve", f"{PYTEST} -m campaign tests/hub"),
     *(

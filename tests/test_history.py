@@ -13,6 +13,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from redis import Redis as RedisClient
 
 from gcrypt_channels import EncryptedJsonConsumer, GcryptMiddleware
 from gcrypt_channels.exceptions import TryAgainLater
@@ -304,6 +305,25 @@ async def sync_delete(client: EncryptedCommunicator) -> None:
 def own_redis() -> Iterator[Redis]:
     with Redis() as server:
         yield server
+
+
+async def test_a_group_that_is_not_joined_is_not_looked_up(
+    connect: Connect, settings: Any, own_redis: Redis
+) -> None:
+    history = {"URL": own_redis.url, "GROUPS": {"chat.": KEPT}}
+    settings.CHANNEL_LAYERS = {"default": in_memory("")}
+    settings.GCRYPT = {**settings.GCRYPT, "HISTORY": history}
+
+    def looks() -> int:
+        with RedisClient(port=own_redis.port) as store:
+            stats: dict[str, Any] = store.info("commandstats")
+        return sum(each["calls"] for name, each in stats.items() if "eval" in name)
+
+    client = await connect(resume=[Position("chat.secret", "0" * 16, 1)])
+    assert await do(client, "nothing else") == [{"did": "nothing else"}]
+    assert looks() == 0
+    await do(client, {"join": "chat.secret"})
+    assert looks() > 0
 
 
 async def test_while_the_store_is_away_nothing_is_sent_by_half(

@@ -35,15 +35,16 @@ from gcrypt_channels.protocol.events import (
     Position,
 )
 from gcrypt_channels.protocol.secure import SecureSession
+from tests.faults.losses import Losses
 from tests.faults.wire import Wire
 from tests.servers import Redis
 
 ROOM: Final = "chat.room"
 PATIENCE: Final = 30.0
 KEY: Final = SessionKey(kid=bytes(8), psk=bytes(32))
+AT_ONCE: Final = ("--repl-diskless-sync-delay", "0")
+"""A replica is served at once, and not after the seconds in which others might join it."""
 BINDING: Final = Binding((), "h", "/")
-LOSS: Final = 0.03
-"""How likely a worker's layer loses a message."""
 
 
 class Record:
@@ -84,16 +85,7 @@ class Worker:
     def __init__(self, make_layer: Callable[[], Any], draw: random.Random) -> None:
         self.hub = Hub()
         self.layer = make_layer()
-        receive = self.layer.receive
-        self.loss = LOSS
-
-        async def lossy(channel: str) -> Any:
-            while True:
-                message = await receive(channel)
-                if "data" not in message or draw.random() >= self.loss:
-                    return message
-
-        self.layer.receive = lossy
+        self.losses = Losses(self.layer, draw)
 
 
 class Client:
@@ -171,7 +163,8 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.servers = [
-            Redis("--dir", str(directory), "--dbfilename", f"{number}.rdb") for number in range(2)
+            Redis(*AT_ONCE, "--dir", str(directory), "--dbfilename", f"{number}.rdb")
+            for number in range(2)
         ]
         for server in self.servers:
             server.start()
@@ -230,15 +223,22 @@ class Run:
         self.make_layer = make_layer
         self.store = store
         self.workers = [Worker(make_layer, self.draw) for _ in range(3)]
-        self.clients = [Client() for _ in range(4)]
+        self.clients = self.make_clients()
         self.published: list[int] = []
         self.uncertain: set[int] = set()
+
+    def make_clients(self) -> list[Client]:
+        return [Client() for _ in range(4)]
+
+    async def send(self, number: int) -> None:
+        """Raises TryAgainLater, and then nobody knows whether it was counted."""
+        await broadcast(ROOM, number)
 
     async def publish(self) -> None:
         number = len(self.published)
         self.published.append(number)
         try:
-            await broadcast(ROOM, number)
+            await self.send(number)
         except TryAgainLater:
             self.uncertain.add(number)
 
@@ -277,10 +277,15 @@ class Run:
         await self.draw.choices(names, weights)[0]()
 
     async def cut_client(self) -> None:
+        """Other things may befall while it is away."""
         client = self.draw.choice(self.clients)
+        if client.worker is None:
+            return
         await client.cut()
         for _ in range(self.draw.randrange(8)):
             await self.publish()
+            if self.draw.random() < 0.1:
+                await self.befall()
         await self.connect(client)
 
     async def restart_worker(self) -> None:
@@ -301,7 +306,7 @@ class Run:
     async def settle(self) -> None:
         """Lose nothing any more, and wait until everybody has the last message."""
         for worker in self.workers:
-            worker.loss = 0.0
+            worker.losses.likelihood = 0.0
         while True:
             await self.publish()
             if self.published[-1] not in self.uncertain:

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays what passes it, and cuts every connection when it is told to."""
+"""A TCP proxy that delays what passes it, and cuts connections at once or behind a byte."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Wire:
 
     Attributes:
         delay: seconds by which each piece of data is late, in each direction.
+        limit: bytes from the server behind which each new connection is cut; ``None`` for never.
     """
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.delay = 0.0
+        self.limit: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -62,7 +64,9 @@ class Wire:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
             self._writers.add(far_writer)
-            await asyncio.gather(self._relay(reader, far_writer), self._relay(far_reader, writer))
+            await asyncio.gather(
+                self._relay(reader, far_writer), self._relay(far_reader, writer, self.limit)
+            )
         except (OSError, asyncio.CancelledError):
             pass  # one side went away, or the proxy ends
         finally:
@@ -71,10 +75,19 @@ class Wire:
                     end.close()
                     self._writers.discard(end)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limit: int | None = None,
+    ) -> None:
         """Relay until the end. What waits for its time does not hold up what comes behind it."""
         loop = asyncio.get_running_loop()
         while data := await reader.read(65536):
+            if limit is not None and len(data) >= limit:
+                self._write(writer, data[:limit])
+                raise ConnectionResetError
+            limit = None if limit is None else limit - len(data)
             if self.delay:
                 loop.call_later(self.delay, self._write, writer, data)
             else:

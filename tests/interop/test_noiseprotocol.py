@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from gcrypt_channels.protocol.events import (
@@ -142,6 +143,40 @@ async def test_a_real_server_is_understood(wired: WebServer, profile: SecureProf
         ]
         await socket.send(peer.seal(TEXT, b'"hello"'))
         assert peer.open(await socket.recv(decode=False)) == (TEXT, b'"hello"')
+
+
+ENTRY = {"group": "room", "epoch": "00112233445566ff", "n": 1}
+
+
+@pytest.mark.parametrize(
+    "resume",
+    [
+        [{**ENTRY, "group": f"room{number}"} for number in range(65)],
+        [ENTRY, ENTRY],
+        [{**ENTRY, "n": "1"}],
+        {},
+    ],
+    ids=["65 groups", "a group twice", "a wrong type", "no list"],
+)
+async def test_positions_that_no_client_offers_end_with_4400(
+    wired: WebServer, resume: object
+) -> None:
+    key = KEYRING.session_keys[0]
+    peer = NoisePeer(initiator=False, psk=key.psk, prologue=V2.encode() + key.kid)
+    offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
+    async with open_socket(
+        f"{wired.websocket_url}/ws/room/noise/",
+        subprotocols=[Subprotocol(each) for each in offered],
+        proxy=None,
+    ) as socket:
+        peer.read_handshake((await socket.recv(decode=False))[9:])
+        reply = {"offered": offered, "host": "127.0.0.1", "target": "/ws/room/noise/"}
+        request = json.dumps({**reply, "resume": resume}).encode()
+        await socket.send(b"\x02" + peer.write_handshake(request))
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 4400
 
 
 @pytest.mark.parametrize("padding", [False, True])

@@ -6,12 +6,18 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync
 from channels_redis.core import RedisChannelLayer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from django.core.exceptions import ImproperlyConfigured
 from redis import Redis as RedisClient
 
@@ -358,12 +364,16 @@ class Sentinel(Redis):
 
     LISTENING = re.compile(r"\+monitor master kept")
 
-    def __init__(self, directory: Path, server: Redis) -> None:
+    def __init__(self, directory: Path, server: Redis, *options: str) -> None:
         super().__init__()
         self.config = directory / "sentinel.conf"
-        self.config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor kept 127.0.0.1 {server.port} 1\n"
-        )
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            *options,
+            f"sentinel monitor kept 127.0.0.1 {server.port} 1",
+        ]
+        self.config.write_text("\n".join(lines) + "\n")
 
     def command(self) -> list[str]:
         return [*super().command()[:1], str(self.config), "--sentinel"]
@@ -375,3 +385,59 @@ async def test_a_sentinel_tells_which_server_it_is(redis: Redis, tmp_path: Path,
         place = await append(History(RedisStore(settings)), room, 1)
     with RedisClient(port=redis.port, db=1) as client:
         assert client.llen(entries(redis, room)) == place.n == 1
+
+
+# TLS
+
+
+def make_certificate(directory: Path) -> dict[str, str]:
+    """A certificate of 127.0.0.1 that vouches for itself: options of a server."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a Redis of the tests")])
+    now = datetime.now(timezone.utc)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (directory / "redis.crt").write_bytes(certificate.public_bytes(pem))
+    (directory / "redis.key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return {
+        "port": "0",
+        "tls-cert-file": str(directory / "redis.crt"),
+        "tls-key-file": str(directory / "redis.key"),
+        "tls-ca-cert-file": str(directory / "redis.crt"),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+    }
+
+
+async def test_tls_is_used_and_checks_the_certificate(tmp_path: Path, room: str) -> None:
+    options = make_certificate(tmp_path)
+    known = f"?ssl_ca_certs={options['tls-ca-cert-file']}&ssl_check_hostname=True"
+    server = Redis(*(word for name, value in options.items() for word in (f"--{name}", value)))
+    server.options += ("--tls-port", str(server.port))
+    with server:
+        address = f"rediss://127.0.0.1:{server.port}/1"
+        history = History(RedisStore(HistorySettings(address + known, (), ())))
+        place = await append(history, room, 1, 2)
+        assert (await history.read(room, LIMITS, place.epoch, 0)).messages == [b"1", b"2"]
+        unknown, misnamed = address, address.replace("127.0.0.1", "localhost") + known
+        for url in (unknown, misnamed, server.url):
+            with pytest.raises(TryAgainLater):
+                await append(History(RedisStore(HistorySettings(url, (), ()))), room, 3)
+
+        lines = [f"{name} {value}" for name, value in options.items()]
+        sentinel = Sentinel(tmp_path, server, *lines)
+        sentinel.config.write_text(f"{sentinel.config.read_text()}tls-port {sentinel.port}\n")
+        with sentinel:
+            urls = (f"rediss://127.0.0.1:{sentinel.port}{known}",)
+            history = History(RedisStore(HistorySettings(f"rediss://kept/1{known}", urls, ())))
+            assert await append(history, room, 3) == place._replace(n=3)
