@@ -245,12 +245,11 @@ class GcryptMiddleware:
         except Exception as error:
             if has_ticket:
                 logger.exception("%r: the ticket could not be looked up.", scope.get("path", ""))
+                asked = "the database or GCRYPT['TOKEN_RESOLVER']"
             else:
                 logger.exception("%r: the passphrase resolver failed.", scope.get("path", ""))
-            cause = (
-                "the passphrase resolver, the session store or the database failed or took over "
-                f"{LOOKUP_TIMEOUT:g} s ({type(error).__name__})"
-            )
+                asked = "the passphrase resolver, the session store or the database"
+            cause = f"{asked} failed or took over {LOOKUP_TIMEOUT:g} s ({type(error).__name__})"
             raise TryAgainLater(cause=cause) from error
 
     @sensitive_variables()

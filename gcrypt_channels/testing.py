@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import urlsafe_b64decode
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,6 +18,7 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpResponse
 from django.test import AsyncClient
 from django.utils.functional import LazyObject
 
@@ -23,6 +26,7 @@ from . import keys
 from .conf import conf
 from .connection.inbox import GAP_EVENT, Receive
 from .exceptions import LocalError, MessageTooBig
+from .middleware import TICKET_PREFIX
 from .outbox import Send
 from .protocol.classic import ClassicSession
 from .protocol.events import (
@@ -86,6 +90,9 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         profile: the only profile that is offered. By default the middleware chooses between
             ``gcrypt.v3``, where the installed libraries have ML-KEM-768, and ``gcrypt.v2``.
         resolver: what the middleware was given as ``resolver``, if it was given one.
+        ticket: what :func:`~gcrypt_channels.tickets.ticket_response` returned, or the ticket
+            endpoint answered to Django's test client: the client offers this ticket, with its key,
+            in place of a login by session.
         resume: the ``positions`` of an earlier connection, or ``()``; by default the client knows
             nothing of positions.
 
@@ -108,6 +115,7 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         session: SessionBase | None = None,
         profile: Profile | None = None,
         resolver: str | Callable[..., Any] | None = None,
+        ticket: HttpResponse | None = None,
         resume: Iterable[Position] | None = None,
     ) -> None:
         positions = None if resume is None else tuple(resume)
@@ -121,6 +129,10 @@ class EncryptedWebsocketCommunicator(WebsocketCommunicator):
         )
         if profile not in (None, *PROFILES):
             raise ValueError(f"The profiles are {PROFILES}.")
+        if profile == V1 and ticket is not None:
+            raise ValueError("A ticket does not serve gcrypt.v1.")
+        if ticket is not None:
+            self._client.take_ticket(ticket)
         # As a client writes it: a request line is ASCII.
         self.scope["query_string"] = quote(self.scope["query_string"], safe=punctuation).encode()
 
@@ -193,6 +205,7 @@ class _Client:
         if profile is not None:
             self._profiles = () if profile == V1 else (profile,)
         self._keyring: keys.Keyring | None = None
+        self._token: str | None = None
         self._wire: SecureSession | ClassicSession | None = None
         self._subprotocols: tuple[str, ...] = ()
         self._binding = Binding((), "", "/")
@@ -254,7 +267,7 @@ class _Client:
             scope["user"]._wrapped = self.user
             scope["headers"] = _with_session_cookie(scope["headers"], self.session)
         resolver = conf.resolver if self._resolver is None else self._resolver
-        if self.session is not None or resolver != "session":
+        if self._token is None and (self.session is not None or resolver != "session"):
             self._keyring = await keys.resolve(scope, resolver)
         self._subprotocols = tuple(scope["subprotocols"])
         self._binding = _binding(scope, self._offer())
@@ -266,7 +279,18 @@ class _Client:
             return (V1, *self._subprotocols)
         if self._keyring is None:
             return self._profiles
-        return (*self._profiles, f"gcrypt.kid.{self._keyring.session_keys[0].kid.hex()}")
+        kid = self._keyring.session_keys[0].kid
+        return (*self._profiles, self._token or f"gcrypt.kid.{kid.hex()}")
+
+    def take_ticket(self, response: HttpResponse) -> None:
+        """Have the key and the ticket of the ticket endpoint's answer."""
+        if response.status_code != 200:
+            raise ValueError(f"The ticket endpoint answered {response.status_code}, no ticket.")
+        answer = json.loads(response.content)
+        kid, psk = answer["session"]["kid"], answer["session"]["psk"]
+        key = keys.SessionKey(bytes.fromhex(kid), urlsafe_b64decode(f"{psk}="))
+        self._keyring = keys.Keyring(passphrases=(), session_keys=(key,))
+        self._token = TICKET_PREFIX + answer["ticket"]
 
     # The wire
 

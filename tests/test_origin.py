@@ -43,7 +43,7 @@ async def knock(server: Daphne, alice: DjangoSession, origin: str | None) -> int
     connection = connect(
         f"{server.websocket_url}/ws/echo/",
         origin=None if origin is None else Origin(origin),
-        additional_headers={"Cookie": alice._cookie_header("/")},
+        additional_headers={"Cookie": alice.cookie_header("/")},
         subprotocols=[Subprotocol("gcrypt.v2")],
         proxy=None,
     )

@@ -15,6 +15,8 @@ from gcrypt_channels.exceptions import LocalError, MessageTooBig
 from gcrypt_channels.keys import Keyring
 from gcrypt_channels.protocol.profiles import PROFILES, Profile, is_available, secure_profiles
 from gcrypt_channels.testing import EncryptedWebsocketCommunicator
+from gcrypt_channels.tickets import TicketMiddleware, ticket_response
+from gcrypt_channels.views import error_response
 from tests.communicators import EncryptedCommunicator
 from tests.consumers import ECHO_CONSUMERS, PlainEcho
 from tests.documents import ROOT, Block, blocks
@@ -373,3 +375,63 @@ async def test_user_and_session_are_public(alice: User) -> None:
     assert scope["spec_version"] == "2.4"
     await by_session.disconnect()
     await communicator.disconnect()
+
+
+# Tickets
+
+
+def held_tokens(tokens: Any) -> list[Any]:
+    return [each for each in tokens if each.identity != "revoked"]
+
+
+@pytest.mark.parametrize("profile", [*secure_profiles(), None])
+@pytest.mark.parametrize("around", [lambda inner: inner, AuthMiddlewareStack])
+async def test_a_ticket_logs_in_without_a_session(alice: User, profile: Any, around: Any) -> None:
+    application = around(TicketMiddleware(GcryptMiddleware(Counter.as_asgi())))
+    communicator = EncryptedCommunicator(
+        application, "/", profile=profile, ticket=ticket_response(alice)
+    )
+    assert await communicator.connect() == (True, None)
+    assert communicator.session is None
+    await communicator.send_json_to({"id": 1})
+    assert await communicator.receive_json_from() == {"id": 2, "user": "alice"}
+    await communicator.disconnect()
+
+
+async def test_a_ticket_counts_whoevers_session_is_beside_it(alice: User) -> None:
+    bob = await User.objects.acreate_user("bob")
+    application = AuthMiddlewareStack(TicketMiddleware(GcryptMiddleware(Counter.as_asgi())))
+    communicator = EncryptedCommunicator(application, "/", user=bob, ticket=ticket_response(alice))
+    assert await communicator.connect() == (True, None)
+    await communicator.send_json_to({"id": 1})
+    assert (await communicator.receive_json_from())["user"] == "alice"
+    await communicator.disconnect()
+
+
+async def test_a_ticket_of_a_revoked_token_is_refused_as_in_production(
+    alice: User, settings: Any
+) -> None:
+    settings.GCRYPT = {"TOKEN_RESOLVER": "tests.test_testing.held_tokens"}
+    application = TicketMiddleware(GcryptMiddleware(Counter.as_asgi()))
+    for identity, answer in (("held", (True, None)), ("revoked", (False, 4401))):
+        communicator = EncryptedCommunicator(
+            application, "/", ticket=ticket_response(alice, identity)
+        )
+        assert await communicator.connect() == answer
+        await communicator.disconnect()
+
+
+async def test_a_ticket_without_the_middleware_is_refused(alice: User) -> None:
+    communicator = EncryptedCommunicator(
+        GcryptMiddleware(Counter.as_asgi()), "/", ticket=ticket_response(alice)
+    )
+    assert await communicator.connect() == (False, 4401)
+
+
+async def test_what_is_no_ticket_is_the_tests_mistake(alice: User) -> None:
+    with pytest.raises(ValueError, match="401"):
+        EncryptedCommunicator(PlainEcho.as_asgi(), "/", ticket=error_response(401, "login", "?"))
+    with pytest.raises(ValueError, match=r"gcrypt\.v1"):
+        EncryptedCommunicator(
+            PlainEcho.as_asgi(), "/", profile="gcrypt.v1", ticket=ticket_response(alice)
+        )

@@ -278,10 +278,17 @@ async def test_tickets_do_not_serve_gcrypt_v1(offer: list[str]) -> None:
         assert await refused(socket) == 4401
 
 
-async def test_where_the_token_cannot_be_looked_up_it_is_1013() -> None:
+async def test_where_the_token_cannot_be_looked_up_it_is_1013_and_the_log_says_what_was_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     ticket = await ticket_of("alice")
     revoked.add("down")
     assert await refused(ticket.socket()) == 1013
+    assert (
+        "'/ws/': refused with 1013: the database or GCRYPT['TOKEN_RESOLVER'] failed or took over "
+        "5 s (DatabaseError)."
+    ) in caplog.text
+    assert "passphrase resolver" not in caplog.text
 
 
 async def test_without_the_middleware_a_ticket_is_4401_and_the_log_says_why(

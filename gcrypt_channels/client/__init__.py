@@ -6,6 +6,15 @@ With keys at hand::
         await socket.send_json({"id": 1})
         answer = await socket.receive_json()
 
+Again and again, as long as that makes sense::
+
+    async for socket in connect("wss://example.org/ws/counter/", kid=kid, psk=psk):
+        try:
+            async for message in socket:
+                ...
+        except ConnectionClosed:
+            continue
+
 With a user's name and password::
 
     site = DjangoSession("https://example.org")
@@ -26,7 +35,7 @@ except ImportError as error:
     ) from error
 
 from .connection import ClientConnection
-from .opening import connect
+from .opening import connect, process_exception
 from .site import DjangoSession
 
-__all__ = ["ClientConnection", "DjangoSession", "connect"]
+__all__ = ["ClientConnection", "DjangoSession", "connect", "process_exception"]

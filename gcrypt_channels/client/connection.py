@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,6 @@ from ..protocol.classic import ClassicSession
 from ..protocol.messages import MAX_RESUME, check_close
 from ..protocol.profiles import V1, Profile
 from ..protocol.secure import SecureSession
-from .key import KeySource, ask
 
 __all__ = ["ClientConnection"]
 
@@ -75,6 +74,11 @@ class ClientConnection:
         Those heard of last are at the end. The next connection takes them as ``resume``.
         """
         return tuple(self._positions.values())
+
+    @property
+    def end(self) -> ConnectionClosed | None:
+        """How the connection ended; ``None`` as long as nobody has received that or closed."""
+        return None if self._end is None else self._closed()
 
     # Messages
 
@@ -173,7 +177,7 @@ class ClientConnection:
     async def handshake(
         self,
         key: SessionKey | None,
-        key_source: KeySource | None,
+        renew: Callable[[], Awaitable[SessionKey | None]] | None,
         subprotocols: Sequence[str],
         binding: events.Binding,
     ) -> None:
@@ -191,9 +195,9 @@ class ClientConnection:
             return
         hello = await self._next_event()
         kid = hello.kid if isinstance(hello, events.HelloReceived) else None
-        if kid != key.kid and key_source is not None:
-            key, _ = await ask(key_source)
-        if kid != key.kid:
+        if kid != key.kid and renew is not None:
+            key = await renew()
+        if key is None or kid != key.kid:
             raise NoSessionKey(
                 "the server uses another session key: fetch it anew, or pass key_source="
             )

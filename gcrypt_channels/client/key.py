@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import base64
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
 
 from ..crypto.psk import SessionKey
 
-__all__ = ["KeySource", "ask", "parse_key"]
+__all__ = ["Credential", "KeyRefusedError", "KeySource", "ask", "parse_key"]
 
 KeySource = Callable[[], Awaitable[SessionKey | Mapping[str, Any]]]
-"""Returns a key, or a mapping with ``kid`` and ``psk`` and perhaps ``ticket``."""
+"""Returns a key, or a mapping with ``kid`` and ``psk`` and perhaps ``ticket``, ``expires_in``."""
+
+MIN_LIFETIME: Final = 15
+"""Seconds that a ticket must have left for an attempt to connect."""
 
 
-async def ask(source: KeySource) -> tuple[SessionKey, str | None]:
-    """Return the key that ``source`` gives, and the ticket that is offered in place of its name.
+class KeyRefusedError(OSError):
+    """A site answered that it gives no key, and would answer the same again."""
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A session key, and the ticket that is offered in place of its name.
+
+    ``ends_at`` is when the ticket expires, by ``time.monotonic``.
+    """
+
+    key: SessionKey
+    ticket: str | None = None
+    ends_at: float = math.inf
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the next attempt to connect may use it."""
+        return self.ends_at - time.monotonic() >= MIN_LIFETIME
+
+
+async def ask(source: KeySource) -> Credential:
+    """Return what ``source`` gives. A ticket that does not say how long it holds is used once.
 
     Raises ``ValueError`` when it gives something else, and what ``source`` raises.
     """
     answer = await source()
     try:
         if isinstance(answer, SessionKey):
-            return answer, None
+            return Credential(answer)
         if isinstance(answer, Mapping):
-            return parse_key(answer.get("kid"), answer.get("psk")), answer.get("ticket")
+            key = parse_key(answer.get("kid"), answer.get("psk"))
+            if (ticket := answer.get("ticket")) is None:
+                return Credential(key)
+            lifetime = answer.get("expires_in", 0)
+            if isinstance(lifetime, int | float):
+                return Credential(key, ticket, time.monotonic() + lifetime)
+            raise ValueError("expires_in of a ticket is a number of seconds")
     finally:
         del answer  # an error report prints local variables
     raise ValueError("key_source returns a SessionKey, or a mapping with kid and psk")

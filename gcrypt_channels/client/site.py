@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import Mapping
+from contextlib import closing
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import CookieJar
 from typing import Any
@@ -25,8 +25,7 @@ from websockets.datastructures import Headers
 from ..crypto.psk import SessionKey
 from ..exceptions import NoProfile, NoSessionKey
 from ..protocol.profiles import V1, Profile
-from .connection import ClientConnection
-from .key import parse_key
+from .key import KeyRefusedError, parse_key
 from .opening import connect
 
 __all__ = ["DjangoSession"]
@@ -105,53 +104,39 @@ class DjangoSession:
         """
         return await asyncio.to_thread(self._fetch_keys)
 
-    @asynccontextmanager
-    async def connect(
-        self, path: str, *, profile: Profile | None = None, **options: Any
-    ) -> AsyncIterator[ClientConnection]:
-        """Fetch this session's key and connect to ``path``.
+    def connect(self, path: str, *, profile: Profile | None = None, **options: Any) -> connect:
+        """Connect to ``path`` with this session's key, which is fetched when it is needed.
 
-        ``options`` and errors are those of :func:`~gcrypt_channels.client.connect`, to which come
-        those of :meth:`fetch_keys`. A key that the site has rotated meanwhile is fetched again.
+        What is returned is used as :func:`~gcrypt_channels.client.connect`, with ``async with`` or
+        ``async for``. ``options`` and errors are of that as well, to which come those of
+        :meth:`fetch_keys`. A key that the site has rotated meanwhile is fetched again.
         """
-        _check_ascii(path)
-        if self._ssl is not None:
-            options["ssl"] = self._ssl
-        headers = Headers(options.pop("additional_headers", None) or {})
-        options.setdefault("origin", self._origin)
-        async with connect(
-            "ws" + urljoin(self._base_url, path).removeprefix("http"),
-            profile=profile,
-            **self._key_options(profile, await self.fetch_keys()),
-            additional_headers=self._with_cookies(headers, path),  # of that answer as well
-            **options,
-        ) as connection:
-            yield connection
+        return _SiteConnect(self, path, profile, options)
 
-    def _key_options(self, profile: Profile | None, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of ``connect`` that an answer of the key endpoint stands for."""
+    def key_members(self, answer: Mapping[str, Any], profile: Profile | None) -> dict[str, Any]:
+        """Return what an answer of the key endpoint has for a profile, as ``connect`` takes it."""
         members = answer.get(V1 if profile == V1 else "session")
         try:
             if not isinstance(members, dict):
                 raise NoProfile(f"the site does not enable {profile or 'gcrypt.v3 or gcrypt.v2'}")
-            if profile == V1:
-                return {"passphrase": members.get("passphrase")}
+            if profile == V1 and isinstance(members.get("passphrase"), str):
+                return {"passphrase": members["passphrase"]}
             key = parse_key(members.get("kid"), members.get("psk"))
-            return {"kid": key.kid, "psk": key.psk, "key_source": self._fetch_key}
+            return {"kid": key.kid, "psk": key.psk}
         except ValueError:
-            raise OSError(f"{self._key_url} answered without a key") from None
+            raise KeyRefusedError(f"{self._key_url} answered without a key") from None
         finally:
             del answer, members  # an error report prints local variables
 
-    async def _fetch_key(self) -> SessionKey:
-        options = self._key_options(None, await self.fetch_keys())
-        return SessionKey(kid=options["kid"], psk=options["psk"])
+    def socket_options(self, path: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the URL of a WebSocket, and what ``connect`` takes for this site."""
+        _check_ascii(path)
+        own = {} if self._ssl is None else {"ssl": self._ssl}
+        url = "ws" + urljoin(self._base_url, path).removeprefix("http")
+        return url, {"origin": self._origin, **options, **own}
 
-    def _with_cookies(self, headers: Headers, path: str) -> Headers:
-        headers["Cookie"] = self._cookie_header(path)
-        return headers
-
-    def _cookie_header(self, path: str) -> str:
+    def cookie_header(self, path: str) -> str:
+        """Return the cookies that a request for ``path`` carries."""
         request = self._build_request(urljoin(self._base_url, path))
         self._cookies.add_cookie_header(request)
         return request.get_header("Cookie") or ""
@@ -174,11 +159,11 @@ class DjangoSession:
         except (ValueError, RecursionError):
             keys = None
         if status == 403 and isinstance(keys, dict) and keys.get("error") == "csrf":
-            raise OSError(f"{self._key_url} answered 403: {keys.get('detail')}")
+            raise KeyRefusedError(f"{self._key_url} answered 403: {keys.get('detail')}")
         if status in (401, 403, *_REDIRECTS):  # a redirect leads to the login page
             raise NoSessionKey(f"{self._key_url} gives this session no key ({status}): log in")
         if not isinstance(keys, dict):
-            raise OSError(
+            raise KeyRefusedError(
                 f"{self._key_url} answered no JSON object: it is not the key endpoint, which "
                 "key_path names"
             )
@@ -223,11 +208,39 @@ class DjangoSession:
         with closing(response):
             status = response.status or 0
             if status >= 400 and status not in (401, 403):
-                raise OSError(f"{url} answered {status}: check base URL, login_path and key_path")
+                failed = f"{url} answered {status}: check base URL, login_path and key_path"
+                raise KeyRefusedError(failed) if status < 500 else OSError(failed)
             try:
                 return status, response.read(MAX_ANSWER)
             except (HTTPException, OSError) as error:
                 raise OSError(f"{url} did not answer in full: {error}") from None
+
+
+class _SiteConnect(connect):
+    """Connects with the key and the cookies of a site's session."""
+
+    def __init__(
+        self, site: DjangoSession, path: str, profile: Profile | None, options: dict[str, Any]
+    ) -> None:
+        url, options = site.socket_options(path, options)
+        super().__init__(url, profile=profile, key_source=self._fetch_members, **options)
+        self._site = site
+        self._path = path
+        self._profile = profile
+
+    async def _fetch_members(self) -> dict[str, Any]:
+        return self._site.key_members(await self._site.fetch_keys(), self._profile)
+
+    async def _obtain_key(self) -> SessionKey | None:
+        if self._profile != V1:
+            return await super()._obtain_key()
+        self._passphrase = (await self._fetch_members())["passphrase"]
+        return None
+
+    def _request_headers(self) -> Headers:
+        headers = self._headers.copy()
+        headers["Cookie"] = self._site.cookie_header(self._path)  # of the key's answer as well
+        return headers
 
 
 def _check_ascii(url: str) -> None:

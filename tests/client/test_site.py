@@ -27,6 +27,7 @@ class Site(ThreadingHTTPServer):
 
     answers: dict[str, tuple[Any, ...]]
     posted: dict[str, list[str]]
+    keys_given = 0
 
     @property
     def url(self) -> str:
@@ -54,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.server.posted = parse_qs(text, keep_blank_values=True)
+        self.server.keys_given += self.path == "/gcrypt/key/"
         self.answer()
 
     def log_message(self, *args: Any) -> None:

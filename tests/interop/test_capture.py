@@ -63,7 +63,7 @@ async def plaintext(alice: DjangoSession, server: WebServer) -> None:
     async with open_socket(
         f"{server.websocket_url}/ws/echo/",
         subprotocols=[Subprotocol("gcrypt.v2")],
-        additional_headers={"Cookie": alice._cookie_header("/ws/echo/")},
+        additional_headers={"Cookie": alice.cookie_header("/ws/echo/")},
         origin=Origin(server.url),
         compression=None,
         proxy=None,

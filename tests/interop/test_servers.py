@@ -54,7 +54,7 @@ async def raw(
     """A WebSocket with alice's cookie and no encryption yet."""
     async with open_socket(
         server.websocket_url + path,
-        additional_headers={"Cookie": alice._cookie_header(path)},
+        additional_headers={"Cookie": alice.cookie_header(path)},
         origin=Origin(server.url),
         proxy=None,
         **options,
@@ -211,7 +211,7 @@ async def test_another_origin_is_refused_by_http(alice: DjangoSession, server: W
     async def from_elsewhere() -> None:
         async with open_socket(
             f"{server.websocket_url}/ws/echo/",
-            additional_headers={"Cookie": alice._cookie_header("/ws/echo/")},
+            additional_headers={"Cookie": alice.cookie_header("/ws/echo/")},
             origin=Origin("https://evil.example"),
             subprotocols=[Subprotocol(V2)],
             proxy=None,
@@ -265,8 +265,7 @@ async def test_a_classic_message_is_limited_by_the_server(
 
 async def echo_through(alice: DjangoSession, socket: Socket) -> None:
     connection = ClientConnection(socket, SecureSession(role="client"))
-    key = await alice._fetch_key()
-    assert isinstance(key, SessionKey)
+    key = SessionKey(**alice.key_members(await alice.fetch_keys(), None))
     await connection.handshake(key, None, (), Binding((V2,), "127.0.0.1", "/ws/echo/"))
     messages: list[str | bytes] = ["x" * 10_000, b"x" * 300_000]
     for message in messages:
