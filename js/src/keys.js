@@ -155,14 +155,13 @@ async function fetchKeys({ keyUrl, keyUrlFromCode, csrfToken }, signal) {
     redirect: "manual",
     signal,
   });
-  const { status, type } = response;
+  const { status } = response;
   if (status === 403) {
     const { error, detail } = await response.json().catch(() => ({})); // a proxy may have refused
     if (error === "csrf") fail(error, detail);
   }
-  // A redirect leads to a login page.
-  const redirected = type === "opaqueredirect" || (status >= 300 && status < 400);
-  if (redirected || status === 401 || status === 403) fail("unauthorized");
+  // A redirect leads to a login page. Browsers show its status as 0.
+  if (/^(0|3..|40[13])$/.test(`${status}`)) fail("unauthorized");
   return importKeys(await response.json());
 }
 

@@ -9,7 +9,7 @@ import { EMPTY } from "./bytes.js";
  * @throws {TypeError} if the first, required one is missing
  */
 export function requireArgument(given) {
-  if (!given) throw new TypeError("1 argument required, but only 0 present.");
+  if (!given) throw new TypeError("1 argument required");
 }
 
 /**

@@ -39,11 +39,7 @@ export async function importClient({ rekeyInterval = 65536 } = {}) {
       });
     },
   };
-  const files = await bundle({
-    minify: CLIENT === BUILT.href,
-    plugins: [shorten],
-    sourcemap: false,
-  });
+  const files = await bundle({ minified: CLIENT === BUILT.href, plugins: [shorten] });
   const module = `${files.get("gcrypt.js")}// ${++instances}`;
   return import(`data:text/javascript,${encodeURIComponent(module)}`);
 }
