@@ -153,7 +153,7 @@ async def heard(connecting: connect, connections: int) -> list[list[str | bytes]
 async def failure_of(connecting: connect) -> Exception:
     """What ends the iteration by itself."""
     with pytest.raises((GcryptError, ValueError, OSError, InvalidStatus)) as caught:
-        await heard(connecting, 10)
+        await asyncio.wait_for(heard(connecting, 10), 20)  # where it does not end
     return caught.value
 
 
