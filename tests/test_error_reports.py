@@ -29,6 +29,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from gcrypt_channels import keys
 from gcrypt_channels.client import DjangoSession, connect
+from gcrypt_channels.client.key import KeyRefusedError
 from gcrypt_channels.conf import conf
 from gcrypt_channels.exceptions import DecryptionFailed, NoSessionKey
 from gcrypt_channels.keys import Keyring, Purpose, SessionKey, purpose_secret
@@ -256,7 +257,7 @@ RAISING: dict[str, tuple[type[Exception], Callable[[], object]]] = {
         lambda: connecting(profile="gcrypt.v1", passphrase=CHOSEN),
     ),
     "connect: another key": (DecryptionFailed, connecting_to_a_server_without_the_key),
-    "site: keys that are none": (OSError, connecting_with_keys_that_are_none),
+    "site: keys that are none": (KeyRefusedError, connecting_with_keys_that_are_none),
     "site: no site": (OSError, logging_in),
     "site: a wrong password": (NoSessionKey, logging_in_in_vain),
 }
