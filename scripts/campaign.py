@@ -60,7 +60,11 @@ LINES = [
         Line(f"faults of {what}", figure, f"{PYTEST} -m cluster tests/faults/test_{what}.py")
         for what, figure in FAULTS.items()
     ),
-    Line("WebKitGTK", "3 profiles", f"{PYTEST} -m campaign tests/browser/test_webkit.py"),
+    Line(
+        "WebKitGTK",
+        "its best profile, v2, v1",
+        f"{PYTEST} -m campaign tests/browser/test_webkit.py",
+    ),
     *(
         Line(
             f"browser client on Node {version}", "source and built", f"scripts.node_tests {version}"

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection as Socket
 from websockets.asyncio.client import connect as websockets_connect
+from websockets.asyncio.client import (  # type: ignore[attr-defined] # 17 imports it there
+    process_exception as websockets_process_exception,
+)
 from websockets.client import ClientProtocol, backoff
-from websockets.client import process_exception as websockets_process_exception
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader, InvalidStatus, InvalidURI, NegotiationError
 from websockets.http11 import Response
