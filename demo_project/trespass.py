@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from gcrypt_channels import keys
 from gcrypt_channels.protocol.events import Binding, HelloReceived
+from gcrypt_channels.protocol.profiles import Profile, SecureProfile
 from gcrypt_channels.protocol.secure import SecureSession
 
 PATIENCE = 10  # seconds for the server to refuse the frame, or to answer it
@@ -31,41 +32,46 @@ class Outcome(NamedTuple):
     reason: str
 
 
-async def try_frame(server: tuple[str, int], frame: bytes | str, *, not_as: str) -> Outcome:
-    """Send a captured frame on a fresh connection of a user other than `not_as`.
+async def try_frame(
+    server: tuple[str, int], frame: bytes | str, profile: Profile, *, not_as: str
+) -> Outcome:
+    """Send a frame captured under `profile` on a fresh connection of a user other than `not_as`.
 
-    `server` is this server's own address. A `gcrypt.v2` frame is bytes, a `gcrypt.v1` one text.
+    `server` is this server's own address.
     """
     host = "{}:{}".format(*server)
     target = "/ws/echo/"
     user = await get_user_model().objects.exclude(username=not_as).order_by("username").afirst()
     if user is None:
         raise LookupError("there is no other user: run manage.py demo_users")
-    async with _login(user) as session:
-        profile = "gcrypt.v2" if isinstance(frame, bytes) else "gcrypt.v1"
-        async with connect(
+    async with (
+        _login(user) as session,
+        connect(
             f"ws://{host}{target}",
             subprotocols=[Subprotocol(profile)],
             additional_headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={session.session_key}"},
             origin=f"http://{host}",  # type: ignore[arg-type]  # a NewType of str
             proxy=None,
-        ) as socket:
-            if profile == "gcrypt.v2":
-                binding = Binding((profile,), server[0], target)
-                await _handshake(socket, binding, {"session": session, "user": user})
-            await socket.send(frame)
-            try:
-                await asyncio.wait_for(socket.recv(), PATIENCE)
-            except ConnectionClosed as closed:
-                end = closed.rcvd
-                code, reason = (end.code, end.reason) if end else (1006, "")
-                return Outcome(user.get_username(), False, code, reason)
-            return Outcome(user.get_username(), True, 0, "")
+        ) as socket,
+    ):
+        if profile != "gcrypt.v1":
+            binding = Binding((profile,), server[0], target)
+            await _handshake(socket, profile, binding, {"session": session, "user": user})
+        await socket.send(frame)
+        try:
+            await asyncio.wait_for(socket.recv(), PATIENCE)
+        except ConnectionClosed as closed:
+            end = closed.rcvd
+            code, reason = (end.code, end.reason) if end else (1006, "")
+            return Outcome(user.get_username(), False, code, reason)
+        return Outcome(user.get_username(), True, 0, "")
 
 
-async def _handshake(socket: ClientConnection, binding: Binding, scope: dict[str, Any]) -> None:
+async def _handshake(
+    socket: ClientConnection, profile: SecureProfile, binding: Binding, scope: dict[str, Any]
+) -> None:
     """Be an honest client up to the point where the stolen frame is sent."""
-    session = SecureSession(role="client")
+    session = SecureSession(profile, role="client")
     hello = session.receive(await socket.recv())
     keyring = await keys.resolve(scope)
     if keyring is None or not isinstance(hello, HelloReceived):

@@ -18,6 +18,7 @@ from demo_project.management.commands.demo_users import DEMO_USERS
 from demo_project.settings import DEMO_STAGE, REDIS_URL
 from demo_project.stage.listing import files_to_change
 from demo_project.trespass import try_frame
+from gcrypt_channels.protocol.profiles import Profile
 
 # (where, class of the column, (attack, its name, what it does))
 ATTACK_GROUPS = [
@@ -113,27 +114,29 @@ def inspector(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 async def trespass(request: ASGIRequest) -> HttpResponse:
-    """Let the other demo user try a frame of this one: `{"bytes": hex}` or `{"text": text}`.
+    """Let the other demo user try a frame of this one.
+
+    It is `{"text": text}` of `gcrypt.v1`, or `{"bytes": hex, "profile": name}` of the others.
 
     It logs somebody in who did not ask for it, so a demo that strangers can reach has no such page.
     """
     if not settings.DEBUG:
         raise Http404
     try:
-        frame = captured_frame(json.loads(request.body))
+        frame, profile = captured_frame(json.loads(request.body))
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
     user = await request.auser()
-    outcome = await try_frame(request.scope["server"], frame, not_as=user.get_username())
+    outcome = await try_frame(request.scope["server"], frame, profile, not_as=user.get_username())
     return JsonResponse(outcome._asdict())
 
 
-def captured_frame(body: Any) -> bytes | str:
+def captured_frame(body: Any) -> tuple[bytes | str, Profile]:
     match body:
-        case {"bytes": str(digits)}:
-            return bytes.fromhex(digits)
+        case {"bytes": str(digits), "profile": "gcrypt.v3" | "gcrypt.v2" as profile}:
+            return bytes.fromhex(digits), profile
         case {"text": str(text)}:
-            return text
+            return text, "gcrypt.v1"
         case _:
             raise ValueError("expected a frame")
 

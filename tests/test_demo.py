@@ -63,7 +63,18 @@ def test_the_second_window_has_the_machines_other_name(server: Daphne, alice: Sc
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"bytes": "0g"}', b'{"bytes": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"bytes": "00"}',
+        b'{"bytes": "0g", "profile": "gcrypt.v2"}',
+        b'{"bytes": 1, "profile": "gcrypt.v2"}',
+        b'{"bytes": "00", "profile": "gcrypt.v1"}',
+        b"\xff",
+    ],
+)
 def test_what_is_no_frame_is_not_tried(server: Daphne, alice: Scriptless, body: bytes) -> None:
     assert alice.post(f"{server.url}/inspector/trespass/", body)[0] == 400
 

@@ -1,5 +1,5 @@
-// The wire inspector: each message over both profiles at once, frame by frame, and what becomes of
-// a frame in other hands.
+// The wire inspector: each message over the best profile that the browser has and over the classic
+// one at once, frame by frame, and what becomes of a frame in other hands.
 
 import { EncryptedWebSocket } from "gcrypt_channels";
 
@@ -7,12 +7,13 @@ import { keepOpen } from "./link.js";
 import { wire } from "./wire.js";
 
 const PATH = "/ws/echo/";
-const PROFILES = ["gcrypt.v2", "gcrypt.v1"];
+/** The options of the two sockets. */
+const SIDES = { best: {}, classic: { profile: "gcrypt.v1" } };
 const log = document.getElementById("log");
 const text = document.getElementById("text");
 const links = {};
 
-/** For each profile: the cards whose frames are still to be seen, oldest first. */
+/** For each side: the cards whose frames are still to be seen, oldest first. */
 const awaited = {};
 
 /** A WebSocket class that hands each of its objects to `tap`: the way to send raw frames. */
@@ -32,23 +33,23 @@ function element(name, { className = "", text = "" } = {}, ...children) {
   return made;
 }
 
-/** One message: what the application sent, the frames of both profiles there and back. */
+/** One message: what the application sent, the frames of both sides there and back. */
 class Card {
-  captured = {}; // profile → the outbound frame
+  captured = {}; // side → the outbound frame
 
   constructor(title) {
     this.frames = element("div", { className: "frames" });
     this.cells = {};
-    for (const profile of PROFILES) {
-      this.addLine(profile, "outbound", "→");
-      this.addLine("", "inbound", "←", profile);
+    for (const side in SIDES) {
+      this.addLine(side, "outbound", "→", profileOf(side));
+      this.addLine(side, "inbound", "←", "");
     }
     this.item = element("li", { className: "panel" }, element("h2", { text: title }), this.frames);
   }
 
-  addLine(label, direction, arrow, profile = label) {
+  addLine(side, direction, arrow, label) {
     const cell = element("div", { text: "…" });
-    this.cells[profile + direction] = cell;
+    this.cells[side + direction] = cell;
     this.frames.append(
       element("span", { className: "profile", text: label }),
       element("span", { className: "arrow", text: arrow }),
@@ -56,10 +57,12 @@ class Card {
     );
   }
 
-  showFrame(profile, direction, frame) {
-    this.cells[profile + direction].replaceChildren(wire(frame));
-    if (direction === "outbound") this.captured[profile] = frame;
-    if (Object.keys(this.captured).length === PROFILES.length && !this.button) this.offerAttempts();
+  showFrame(side, direction, frame) {
+    this.cells[side + direction].replaceChildren(wire(frame));
+    if (direction === "outbound") this.captured[side] = frame;
+    if (Object.keys(SIDES).every((each) => each in this.captured) && !this.button) {
+      this.offerAttempts();
+    }
   }
 
   offerAttempts() {
@@ -71,15 +74,13 @@ class Card {
   async attempt() {
     this.button.disabled = true;
     const head = element("tr", {}, element("th", { text: "who sends it" }));
-    for (const profile of PROFILES) head.append(element("th", { text: profile }));
+    for (const side in SIDES) head.append(element("th", { text: profileOf(side) }));
     const table = element("table", { className: "attempts" }, element("thead", {}, head));
     this.item.append(table);
     for (const [who, send] of ATTEMPTS) {
       const row = element("tr", {}, element("td", { text: who }));
       table.append(row);
-      for (const profile of PROFILES) {
-        row.append(outcomeCell(await send(profile, this.captured[profile])));
-      }
+      for (const side in SIDES) row.append(outcomeCell(await send(side, this.captured[side])));
     }
     this.button.disabled = false;
   }
@@ -101,20 +102,22 @@ const outcomeOf = (socket, raw) =>
   });
 
 /** The other user, logged in on the server's side, on a connection of his own. */
-async function sendAsOther(_profile, frame) {
+async function sendAsOther(side, frame) {
   const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const response = await fetch("/inspector/trespass/", {
     method: "POST",
     headers: { "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value },
-    body: JSON.stringify(typeof frame === "string" ? { text: frame } : { bytes: hex(frame) }),
+    body: JSON.stringify(
+      typeof frame === "string" ? { text: frame } : { bytes: hex(frame), profile: profileOf(side) },
+    ),
   });
   return response.json();
 }
 
 /** The same user, on a second connection of this page: the same key, another handshake. */
-function sendOnSecond(profile, frame) {
+function sendOnSecond(side, frame) {
   let raw;
-  const options = { profile, WebSocket: tapped((socket) => (raw = socket)) };
+  const options = { ...SIDES[side], WebSocket: tapped((socket) => (raw = socket)) };
   const socket = new EncryptedWebSocket(PATH, [], options);
   return new Promise((resolve) => {
     socket.addEventListener("open", () => {
@@ -125,8 +128,8 @@ function sendOnSecond(profile, frame) {
 }
 
 /** Once more on the connection that it came from. */
-function sendAgain(profile, frame) {
-  const { socket, raw } = links[profile];
+function sendAgain(side, frame) {
+  const { socket, raw } = links[side];
   const outcome = outcomeOf(socket, raw);
   raw.send(frame);
   return outcome;
@@ -140,37 +143,38 @@ const ATTEMPTS = [
   [`${me}, a second time on the same one`, sendAgain],
 ];
 
-function start(profile, status) {
+/** The profile that a side has come to. */
+const profileOf = (side) => links[side].socket.profile;
+
+function start(side) {
   let raw;
-  links[profile] = keepOpen(PATH, {
-    status,
-    options: { profile, inspect: true, WebSocket: tapped((socket) => (raw = socket)) },
+  links[side] = keepOpen(PATH, {
+    status: document.getElementById(`status-${side}`),
+    options: { ...SIDES[side], inspect: true, WebSocket: tapped((socket) => (raw = socket)) },
     on: {
       open: () => {
-        awaited[profile] = { outbound: [], inbound: [] };
-        links[profile].raw = raw;
+        awaited[side] = { outbound: [], inbound: [] };
+        links[side].raw = raw;
       },
       frame: ({ direction, kind, data }) => {
-        if (kind === "TEXT")
-          awaited[profile][direction].shift()?.showFrame(profile, direction, data);
+        if (kind === "TEXT") awaited[side][direction].shift()?.showFrame(side, direction, data);
       },
     },
   });
 }
 
-start("gcrypt.v2", document.getElementById("status-v2"));
-start("gcrypt.v1", document.getElementById("status-v1"));
+for (const side in SIDES) start(side);
 
 document.getElementById("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const sockets = PROFILES.map((profile) => links[profile].socket);
+  const sockets = Object.keys(SIDES).map((side) => links[side].socket);
   if (!sockets.every((socket) => socket.readyState === WebSocket.OPEN)) return;
   const content = { message: text.value };
   const card = new Card(JSON.stringify(content));
   log.prepend(card.item);
-  for (const profile of PROFILES) {
-    awaited[profile].outbound.push(card);
-    awaited[profile].inbound.push(card);
-    links[profile].socket.sendJSON(content);
+  for (const side in SIDES) {
+    awaited[side].outbound.push(card);
+    awaited[side].inbound.push(card);
+    links[side].socket.sendJSON(content);
   }
 });
