@@ -66,10 +66,12 @@ class Looks:
 
     def __init__(self) -> None:
         self.periodic: list[bool] = []
+        self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
         self.made = asyncio.Condition()
 
     async def run(self, *, is_periodic: bool) -> None:
+        self.begun.set()
         await self.go_on.wait()
         self.periodic.append(is_periodic)
         async with self.made:
@@ -85,8 +87,7 @@ async def test_many_causes_make_one_sweep() -> None:
     tasks.sweep = looks  # type: ignore[assignment]
     for _ in range(3):
         tasks.sweep_soon()
-    await asyncio.sleep(0)  # the sweep begins, and waits
-    await asyncio.sleep(0)
+    await looks.begun.wait()
     for _ in range(3):
         tasks.sweep_soon()
     looks.go_on.set()
