@@ -2,6 +2,13 @@
 
 import { Crypt, EncryptedWebSocket } from "/gcrypt.js";
 
+/** One call of the session: the argument and the frame that it returns travel as text. */
+async function exchange(method, argument = "") {
+  return Uint8Array.from(atob(await globalThis.session(method, argument)), (char) =>
+    char.charCodeAt(0),
+  );
+}
+
 /** Carries frames to the benchmark's session in Python while connecting, then merely counts them. */
 class Loop {
   static current;
@@ -12,14 +19,7 @@ class Loop {
 
   constructor() {
     Loop.current = this;
-    this.exchange("hello").then((frame) => this.deliver(frame));
-  }
-
-  /** One call of the session: the argument and the frame that it returns travel as text. */
-  async exchange(method, argument = "") {
-    return Uint8Array.from(atob(await globalThis.session(method, argument)), (char) =>
-      char.charCodeAt(0),
-    );
+    exchange("hello", "gcrypt.v2").then((frame) => this.deliver(frame));
   }
 
   deliver(frame) {
@@ -28,9 +28,7 @@ class Loop {
 
   send(frame) {
     if (frame[0] === 0x02)
-      this.exchange("reply", btoa(String.fromCharCode(...frame))).then((accept) =>
-        this.deliver(accept),
-      );
+      exchange("reply", btoa(String.fromCharCode(...frame))).then((accept) => this.deliver(accept));
     else if (this.frames.push(frame) === this.expected) this.complete();
   }
 
@@ -57,9 +55,7 @@ async function secure(text, count) {
     for (let i = 0; i < count; i++) socket.send(text);
     return sealed;
   });
-  const prepared = await Promise.all(
-    Array.from({ length: count }, () => loop.exchange("seal", text)),
-  );
+  const prepared = await Promise.all(Array.from({ length: count }, () => exchange("seal", text)));
   const received = new Promise((resolve) => {
     let missing = count;
     socket.onmessage = ({ data }) => {
@@ -114,6 +110,36 @@ globalThis.prepare = (key) =>
     });
     socket.onopen = resolve;
     socket.onerror = ({ error }) => reject(error);
+  });
+
+/** Milliseconds from HELLO to REPLY on a connection of its own: the client's part of a handshake. */
+globalThis.shakeHands = (profile, key) =>
+  new Promise((resolve, reject) => {
+    class Wire {
+      readyState = 1;
+      bufferedAmount = 0;
+
+      constructor() {
+        exchange("hello", profile).then((hello) => {
+          this.started = performance.now();
+          this.onmessage({ data: hello.buffer });
+        });
+      }
+
+      send() {
+        resolve(performance.now() - this.started);
+        opening.onerror = null;
+        opening.close();
+      }
+
+      close() {}
+    }
+    const opening = new EncryptedWebSocket("ws://localhost/", [], {
+      profile,
+      WebSocket: Wire,
+      key,
+    });
+    opening.onerror = ({ error }) => reject(error);
   });
 
 /** Milliseconds to seal and to open `count` messages of JSON text, `size` bytes each. */

@@ -1,10 +1,11 @@
-"""Seal and open a message in Chromium: our client beside g-crypt on CryptoJS, in one page.
+"""Seal and open a message in Chromium, our client beside g-crypt on CryptoJS, and shake hands.
 
     python -m benchmarks.browser
 
 ``gcrypt.v2`` is ``EncryptedWebSocket`` as a page uses it, with a server session in this process
 and no network between; the others are ``encrypt`` and ``decrypt`` of a ``Crypt`` object. Messages
-come in bursts. The contestants take turns; each figure is the median over the rounds.
+come in bursts. The contestants take turns; each figure is the median over the rounds. The time of
+a handshake is that from the arrival of HELLO to REPLY.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import os
 import shutil
 import statistics
 from pathlib import Path
+from typing import cast
 
 from playwright.sync_api import Page, Route, sync_playwright
 
+from gcrypt_channels.protocol.profiles import SecureProfile, secure_profiles
 from gcrypt_channels.protocol.secure import SecureSession
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,16 +41,17 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 SIZES = {"100 B": (100, 500), "1 KiB": (1024, 500), "64 KiB": (65_536, 10)}  # (bytes, burst)
 ROUNDS = 7
 WARM_UP = 2
+HANDSHAKES = 200
 BASELINE = "g-crypt, CryptoJS 4"
 
 
 class Server:
-    """The server's end of the page's ``gcrypt.v2`` connection."""
+    """The server's end of the page's connections, one at a time."""
 
     def __init__(self) -> None:
         self.kid = os.urandom(8)
         self.psk = os.urandom(32)
-        self.session = SecureSession(role="server")
+        self.session: SecureSession
 
     @property
     def key(self) -> dict[str, str]:
@@ -57,6 +61,7 @@ class Server:
     def answer(self, method: str, argument: str) -> str:
         """Return the frame that the page gets next, in base64."""
         if method == "hello":
+            self.session = SecureSession(cast("SecureProfile", argument), role="server")
             frame = self.session.hello(self.kid, self.psk)
         elif method == "reply":
             self.session.receive(base64.b64decode(argument))
@@ -98,6 +103,19 @@ def report(label: str, figures: dict[str, tuple[float, float]]) -> None:
         print(f"| {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 
 
+def shake_hands(page: Page, key: dict[str, str]) -> None:
+    """Print the median milliseconds of a handshake's part in the browser, profile by profile."""
+    taken: dict[str, list[float]] = {profile: [] for profile in reversed(secure_profiles())}
+    for turn in range(WARM_UP + HANDSHAKES):
+        for profile, figures in taken.items():
+            milliseconds = page.evaluate("(call) => shakeHands(...call)", [profile, key])
+            if turn >= WARM_UP:
+                figures.append(milliseconds)
+    print("\n| handshake | ms, median (min) |\n|---|--:|")
+    for profile, figures in taken.items():
+        print(f"| {profile} | {statistics.median(figures):.2f} ({min(figures):.2f}) |", flush=True)
+
+
 def main() -> None:
     program = shutil.which("chromium")
     if program is None:
@@ -116,6 +134,7 @@ def main() -> None:
         print("| message | | seal | open | both | ratio |\n|---|---|--:|--:|--:|--:|")
         for label, (size, burst) in SIZES.items():
             report(label, measure(page, names, size, burst))
+        shake_hands(page, server.key)
         browser.close()
 
 
