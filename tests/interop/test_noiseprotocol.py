@@ -119,17 +119,19 @@ def unpad(first: int, plaintext: bytes) -> bytes:
     return plaintext.rstrip(b"\0")[:-1] if first & PADDED else plaintext
 
 
+def offering(server: WebServer, target: str, offered: list[str]) -> open_socket:
+    """A plain WebSocket of the server, without a proxy, with these subprotocols."""
+    subprotocols = [Subprotocol(each) for each in offered]
+    return open_socket(f"{server.websocket_url}{target}", subprotocols=subprotocols, proxy=None)
+
+
 @each_profile
 async def test_a_real_server_is_understood(wired: WebServer, profile: SecureProfile) -> None:
     key = KEYRING.session_keys[0]
     prologue = profile.encode() + key.kid
     peer = PEERS[profile](initiator=False, psk=key.psk, prologue=prologue)
     offered = [profile, f"gcrypt.kid.{key.kid.hex()}"]
-    async with open_socket(
-        f"{wired.websocket_url}/ws/room/noise/?x=1",
-        subprotocols=[Subprotocol(each) for each in offered],
-        proxy=None,
-    ) as socket:
+    async with offering(wired, "/ws/room/noise/?x=1", offered) as socket:
         assert socket.subprotocol == profile
         hello = await socket.recv(decode=False)
         assert hello[:9] == b"\x01" + key.kid
@@ -164,11 +166,7 @@ async def test_positions_that_no_client_offers_end_with_4400(
     key = KEYRING.session_keys[0]
     peer = NoisePeer(initiator=False, psk=key.psk, prologue=V2.encode() + key.kid)
     offered = [V2, f"gcrypt.kid.{key.kid.hex()}"]
-    async with open_socket(
-        f"{wired.websocket_url}/ws/room/noise/",
-        subprotocols=[Subprotocol(each) for each in offered],
-        proxy=None,
-    ) as socket:
+    async with offering(wired, "/ws/room/noise/", offered) as socket:
         peer.read_handshake((await socket.recv(decode=False))[9:])
         reply = {"offered": offered, "host": "127.0.0.1", "target": "/ws/room/noise/"}
         request = json.dumps({**reply, "resume": resume}).encode()
